@@ -1,0 +1,100 @@
+"""A machine's life: its phases, what may follow what, and the state its workflow carries."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from dumont.domain.instances import Message, SshAddress
+from dumont.domain.names import check_machine_name
+from dumont.domain.offers import GpuRequirement
+
+
+class MachinePhase(StrEnum):
+    """Where a machine is in its life."""
+
+    REQUESTED = "requested"
+    PROVISIONING = "provisioning"
+    RUNNING = "running"
+    STUCK = "stuck"
+    """Cannot go on by itself for a reason that is shown, with the time of the next try."""
+    DESTROYING = "destroying"
+    DESTROYED = "destroyed"
+
+    @property
+    def final(self) -> bool:
+        """Nothing follows; nothing is rented any more."""
+        return self is MachinePhase.DESTROYED
+
+
+TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
+    MachinePhase.REQUESTED: frozenset({MachinePhase.PROVISIONING, MachinePhase.DESTROYING}),
+    MachinePhase.PROVISIONING: frozenset(
+        {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
+    ),
+    MachinePhase.RUNNING: frozenset({MachinePhase.PROVISIONING, MachinePhase.DESTROYING}),
+    MachinePhase.STUCK: frozenset({MachinePhase.PROVISIONING, MachinePhase.DESTROYING}),
+    MachinePhase.DESTROYING: frozenset({MachinePhase.DESTROYED}),
+    MachinePhase.DESTROYED: frozenset(),
+}
+"""What may follow each phase."""
+
+
+class MachineSpec(Message):
+    """What the owner asked for. It does not change over the machine's life."""
+
+    machine_id: str
+    owner_id: str
+    name: str
+    env: str
+    """Deployment the machine belongs to; part of every label."""
+    requirement: GpuRequirement
+    authorized_keys: tuple[str, ...] = Field(min_length=1)
+    """The owner's public SSH keys, in authorized_keys form."""
+    setup_script: str = Field(default="", max_length=2_000)
+    """The owner's shell lines, run at every start of an instance."""
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return check_machine_name(value)
+
+
+class ActiveInstance(Message):
+    """The instance a machine lives on now: the result of Provision and what the entity adopts."""
+
+    provider: str
+    instance_id: str
+    label: str
+    generation: int
+    ssh: SshAddress
+    usd_per_hour: float | None
+    """None when the provider did not say."""
+    gpu: str
+    gpu_count: int
+    host_id: str | None = None
+    region: str | None = None
+    ready_at: datetime | None = None
+
+
+class MachineState(Message):
+    """Everything a machine's workflow must remember; carried whole through continue-as-new."""
+
+    phase: MachinePhase = MachinePhase.REQUESTED
+    reason: str = ""
+    """Why it is in this phase, for people; names the error when it is stuck."""
+    generation: int = 0
+    instance: ActiveInstance | None = None
+    stopping: bool = False
+    """The owner asked to destroy it; checked before continue-as-new, never dropped."""
+    provision_tries: int = 0
+    """Failed Provision runs since it last ran; drives the retry ladder."""
+    next_try_at: datetime | None = None
+    avoid_hosts: tuple[str, ...] = ()
+    """Hosts that failed this machine, newest last."""
+    event_seq: int = 0
+    """Numbers this machine's events, so that recording one twice stores it once."""
+    applied_updates: tuple[str, ...] = ()
+    """Ids of the last accepted updates: Temporal deduplicates them only within one run."""

@@ -1,0 +1,299 @@
+"""The protocols between what the product does and what it touches.
+
+Activities receive these; adapters implement them; they meet in `worker/compose.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from dumont.domain.events import MachineEvent
+from dumont.domain.instances import (
+    Charge,
+    Instance,
+    InstanceOrder,
+    Message,
+    ProviderAccount,
+    Rental,
+    SshAddress,
+)
+from dumont.domain.ladder import AgentHello, Rung
+from dumont.domain.machine import MachinePhase, MachineSpec, MachineState
+from dumont.domain.offers import GpuRequirement, Offer
+
+
+class GpuProvider(Protocol):
+    """A marketplace that rents GPU instances by offers.
+
+    Every method may raise `ProviderUnavailable`, `RateLimited`, `AuthFailed` and `RequestRefused`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, for example `vast`."""
+        ...
+
+    @property
+    def account(self) -> str:
+        """Stable, non-secret id of the provider account (for workflow ids and metrics)."""
+        ...
+
+    async def search_offers(self, requirement: GpuRequirement, *, limit: int = 64) -> list[Offer]:
+        """What the market rents now that could fit, cheapest first. May be seconds old.
+
+        Only GPU model, count, rental, disk and price ceiling narrow the search.
+        """
+        ...
+
+    async def browse_offers(
+        self, *, gpu: str | None, gpu_count: int | None, rental: Rental, disk_gb: float, limit: int
+    ) -> list[Offer]:
+        """What the market rents now, cheapest first, for a person who looks around."""
+        ...
+
+    async def create(self, order: InstanceOrder) -> str:
+        """Rent an offer; returns the instance id.
+
+        Not idempotent: look for `order.label` first, and again after `OutcomeUnknown`.
+
+        Raises:
+            OfferGone: Taken or withdrawn. Check `instance_id`: a refusal can leave an instance.
+            InsufficientCredit: No money.
+            OutcomeUnknown: The answer was lost; the instance may exist.
+        """
+        ...
+
+    async def get(self, instance_id: str) -> Instance | None:
+        """The instance, or None when the provider says that it does not exist."""
+        ...
+
+    async def list_instances(self, *, label_prefix: str) -> list[Instance]:
+        """Every instance of the account whose label starts so. Complete, or it raises."""
+        ...
+
+    async def start(self, instance_id: str) -> None:
+        """Start a stopped instance. Raises InstanceGone."""
+        ...
+
+    async def stop(self, instance_id: str) -> None:
+        """Stop a running instance (its disk goes on billing). Raises InstanceGone."""
+        ...
+
+    async def destroy(self, instance_id: str) -> None:
+        """End an instance and its billing. An instance that is gone already is success."""
+        ...
+
+    async def change_bid(self, instance_id: str, *, usd_per_hour: float) -> None:
+        """Place a new bid, GPU $/h for the whole instance. Raises InstanceGone."""
+        ...
+
+    async def attach_key(self, instance_id: str, *, public_key: str) -> None:
+        """Let one more SSH key in. Raises InstanceGone."""
+        ...
+
+    async def logs(self, instance_id: str, *, tail: int = 200) -> str:
+        """The last lines of the instance's own output. Raises InstanceGone."""
+        ...
+
+    async def account_status(self) -> ProviderAccount:
+        """Who we are there and how much money is left. Costs nothing."""
+        ...
+
+    async def charges(self, *, since: datetime, until: datetime) -> list[Charge]:
+        """The bill for a period."""
+        ...
+
+
+class VmOrder(Message):
+    """A CPU VM to create."""
+
+    name: str
+    """Unique in its zone; the label is used as is."""
+    zone: str
+    machine_type: str = "e2-small"
+    disk_gb: int = 20
+    spot: bool = True
+    ssh_keys: tuple[str, ...] = ()
+    startup_script: str = ""
+    labels: dict[str, str] = {}
+
+
+class VmProvider(Protocol):
+    """A cloud that runs CPU VMs by name and zone. Same errors as `GpuProvider`."""
+
+    @property
+    def name(self) -> str:
+        """Short name, for example `gcp`."""
+        ...
+
+    async def insert(self, order: VmOrder) -> Instance:
+        """Create a VM and wait for the operation; idempotent by name."""
+        ...
+
+    async def get(self, *, zone: str, name: str) -> Instance | None:
+        """The VM, or None when it does not exist."""
+        ...
+
+    async def list_instances(self, *, label_prefix: str) -> list[Instance]:
+        """Every VM in all zones whose name starts so."""
+        ...
+
+    async def start(self, *, zone: str, name: str) -> None:
+        """Start a terminated VM. Raises InstanceGone, QuotaExceeded, ProviderUnavailable (stock-out)."""
+        ...
+
+    async def stop(self, *, zone: str, name: str) -> None:
+        """Stop a VM. Raises InstanceGone."""
+        ...
+
+    async def delete(self, *, zone: str, name: str) -> None:
+        """End a VM. One that is gone already is success."""
+        ...
+
+    async def preemptions(self, *, zone: str, since: datetime) -> list[str]:
+        """Names of VMs that were preempted in a zone since then, from its operations."""
+        ...
+
+    async def zones(self) -> list[str]:
+        """The zones the project may use. Costs nothing."""
+        ...
+
+
+class MachineShell(Protocol):
+    """SSH to a machine, with its known host key and our access key."""
+
+    async def probe_tcp(self, address: SshAddress) -> None:
+        """One TCP connection. Raises NotReady."""
+        ...
+
+    async def probe_ssh(self, address: SshAddress, *, machine_id: str) -> None:
+        """One full SSH login that insists on the machine's host key.
+
+        Raises:
+            NotReady: Refused, timed out, not our host key (yet), or our key is not accepted (yet).
+        """
+        ...
+
+    async def hello(self, address: SshAddress, *, machine_id: str) -> AgentHello:
+        """Push the agent and run its `hello`. Raises NotReady."""
+        ...
+
+
+class MachineSecrets(Message):
+    """The key pairs of one machine. Private halves never leave our process and its instance."""
+
+    host_key_private: str
+    host_key_public: str
+    access_key_private: str
+    access_key_public: str
+
+
+class SecretStore(Protocol):
+    """Encrypted at rest, looked up by id: secrets never travel through workflow payloads."""
+
+    async def ensure_machine_secrets(self, machine_id: str) -> MachineSecrets:
+        """The machine's key pairs, made at the first call."""
+        ...
+
+    async def forget_machine_secrets(self, machine_id: str) -> None:
+        """Delete them; a later `ensure` makes new ones."""
+        ...
+
+
+class MachineRecord(Message):
+    """One write of a machine's projection, from its workflow."""
+
+    spec: MachineSpec
+    state: MachineState
+    at: datetime
+    events: tuple[MachineEvent, ...] = ()
+
+
+class LadderRecord(Message):
+    """A rung reached by an attempt."""
+
+    machine_id: str
+    generation: int
+    attempt: int
+    rung: Rung
+    at: datetime
+    detail: str = ""
+
+
+class Intent(Message):
+    """What we are about to rent; the searchable copy of the workflow's own history."""
+
+    label: str
+    machine_id: str
+    generation: int
+    attempt: int
+    provider: str
+    offer_id: str
+    host_id: str | None
+    usd_per_hour: float
+    at: datetime
+
+
+class OwnedMachine(Message):
+    """What Reconcile needs to know of a machine's owner record."""
+
+    machine_id: str
+    phase: MachinePhase
+    generation: int
+    instance_id: str | None
+    updated_at: datetime
+    spec: MachineSpec
+
+
+class MachineStore(Protocol):
+    """The read model and the event log. A projection of the workflows, never their judge."""
+
+    async def record(self, record: MachineRecord) -> None:
+        """Upsert the projection and append events, in one transaction.
+
+        Older generations, and older event numbers of the same one, do not overwrite newer.
+        """
+        ...
+
+    async def record_events(self, events: Sequence[MachineEvent]) -> None:
+        """Append events alone; the same key is stored once."""
+        ...
+
+    async def record_rung(self, rung: LadderRecord) -> None:
+        """Note a rung of the ladder, with its event."""
+        ...
+
+    async def record_intent(self, intent: Intent) -> None:
+        """Upsert an intent by its label."""
+        ...
+
+    async def close_intent(self, label: str, *, outcome: str) -> None:
+        """Mark an intent as finished: `ready`, `failed: ...`, `destroyed`."""
+        ...
+
+    async def record_bad_host(self, *, provider: str, host_id: str, reason: str) -> None:
+        """Remember that a host failed us."""
+        ...
+
+    async def bad_hosts(self, *, provider: str, since: datetime) -> list[str]:
+        """Hosts that failed us since then."""
+        ...
+
+    async def owned_machines(self, machine_ids: Sequence[str]) -> list[OwnedMachine]:
+        """Records of these machines; unknown ids are left out."""
+        ...
+
+    async def live_machines(self) -> list[OwnedMachine]:
+        """Records of all machines that are not destroyed."""
+        ...
+
+    async def record_sightings(
+        self, *, provider: str, keys: Sequence[str], at: datetime
+    ) -> dict[str, datetime]:
+        """Note suspicious things seen by a sweep; returns when each was first seen without a break.
+
+        Keys not named in this call are forgotten: a sighting must be uninterrupted to count.
+        """
+        ...
