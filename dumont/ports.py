@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from pydantic import Field
+
 from dumont.domain.events import MachineEvent
 from dumont.domain.instances import (
     Charge,
@@ -117,7 +119,7 @@ class VmOrder(Message):
     spot: bool = True
     ssh_keys: tuple[str, ...] = ()
     startup_script: str = ""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
 class VmProvider(Protocol):
