@@ -1,0 +1,1 @@
+"""The product library: everything that workflows, the worker, the API and the CLI stand on."""

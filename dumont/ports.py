@@ -22,7 +22,7 @@ from dumont.domain.instances import (
     SshAddress,
 )
 from dumont.domain.ladder import AgentHello, Rung
-from dumont.domain.machine import MachinePhase, MachineSpec, MachineState
+from dumont.domain.machine import MachineSpec, MachineState
 from dumont.domain.offers import GpuRequirement, Offer
 
 
@@ -242,11 +242,9 @@ class OwnedMachine(Message):
     """What Reconcile needs to know of a machine's owner record."""
 
     machine_id: str
-    phase: MachinePhase
-    generation: int
-    instance_id: str | None
-    updated_at: datetime
     spec: MachineSpec
+    state: MachineState
+    updated_at: datetime
 
 
 class MachineStore(Protocol):

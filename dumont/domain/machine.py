@@ -34,8 +34,10 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
     MachinePhase.PROVISIONING: frozenset(
         {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
     ),
-    MachinePhase.RUNNING: frozenset({MachinePhase.PROVISIONING, MachinePhase.DESTROYING}),
-    MachinePhase.STUCK: frozenset({MachinePhase.PROVISIONING, MachinePhase.DESTROYING}),
+    MachinePhase.RUNNING: frozenset({MachinePhase.STUCK, MachinePhase.DESTROYING}),
+    MachinePhase.STUCK: frozenset(
+        {MachinePhase.PROVISIONING, MachinePhase.RUNNING, MachinePhase.DESTROYING}
+    ),
     MachinePhase.DESTROYING: frozenset({MachinePhase.DESTROYED}),
     MachinePhase.DESTROYED: frozenset(),
 }
@@ -79,6 +81,23 @@ class ActiveInstance(Message):
     ready_at: datetime | None = None
 
 
+class Timing(Message):
+    """How patient a machine's workflows are. Seconds."""
+
+    gone_confirm_s: float = 30.0
+    """Two empty listings this far apart prove that an instance is gone."""
+    race_stagger_s: float = 60.0
+    """A further offer is tried beside one that has not become ready after this long."""
+    race_width: int = Field(default=2, ge=1, le=3)
+    """At most so many attempts climb at once."""
+    attempt_s: float = 900.0
+    """An attempt that is not ready after this long is given up."""
+    max_attempts: int = Field(default=6, ge=1)
+    """Attempts of one Provision before it reports that there is no capacity."""
+    retry_ladder_s: tuple[float, ...] = (60, 120, 300, 600, 900)
+    """Waits between Provision runs of a stuck machine; the last one repeats."""
+
+
 class MachineState(Message):
     """Everything a machine's workflow must remember; carried whole through continue-as-new."""
 
@@ -94,7 +113,7 @@ class MachineState(Message):
     next_try_at: datetime | None = None
     avoid_hosts: tuple[str, ...] = ()
     """Hosts that failed this machine, newest last."""
-    event_seq: int = 0
-    """Numbers this machine's events, so that recording one twice stores it once."""
+    version: int = 0
+    """Counts the changes of this state; the projection keeps the highest."""
     applied_updates: tuple[str, ...] = ()
     """Ids of the last accepted updates: Temporal deduplicates them only within one run."""

@@ -1,0 +1,1 @@
+"""How the product speaks to Temporal: one place for ids, queues, payloads, errors and schedules."""
