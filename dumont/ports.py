@@ -204,6 +204,16 @@ class SecretStore(Protocol):
         ...
 
 
+class OnStart(Protocol):
+    """Writes the script that an instance runs at every start to become the machine."""
+
+    def __call__(
+        self, *, keys: MachineSecrets, authorized_keys: Sequence[str], setup_script: str
+    ) -> str:
+        """The script: installs the host key, lets the keys in, runs the owner's set-up lines."""
+        ...
+
+
 class MachineRecord(Message):
     """One write of a machine's projection, from its workflow."""
 
@@ -253,7 +263,8 @@ class MachineStore(Protocol):
     async def record(self, record: MachineRecord) -> None:
         """Upsert the projection and append events, in one transaction.
 
-        Older generations, and older event numbers of the same one, do not overwrite newer.
+        A state with a lower `version` than the stored one does not overwrite it; its events are
+        stored all the same.
         """
         ...
 

@@ -1,0 +1,113 @@
+"""The watch over one provider account: one listing for all machines, news only for those changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from temporalio import activity
+
+from activities.heartbeat import heartbeating
+from activities.listing import SharedListing
+from dumont.domain import labels
+from dumont.domain.errors import ProviderError
+from dumont.domain.fleet import InstanceReport, Sighting, implausible, news
+from dumont.domain.instances import Instance, InstanceState, Message
+from dumont.domain.machine import ActiveInstance
+from dumont.ports import GpuProvider, MachineStore
+
+SendReport = Callable[[str, InstanceReport], Awaitable[None]]
+"""Signals a machine's workflow; a workflow that has ended is not an error."""
+
+
+class Watch(Message):
+    """Input of `watch_provider`."""
+
+    env: str
+    poll_s: float = 5.0
+    confirm_s: float = 30.0
+    """How long an instance must be missing before it counts as gone."""
+    for_s: float = 24 * 3600.0
+    """Length of one watch; then the workflow starts a fresh one."""
+
+
+class FleetActivities:
+    """Watches one provider account."""
+
+    def __init__(
+        self,
+        *,
+        provider: GpuProvider,
+        listing: SharedListing,
+        store: MachineStore,
+        send_report: SendReport,
+    ) -> None:
+        self._provider = provider
+        self._listing = listing
+        self._store = store
+        self._send_report = send_report
+
+    @activity.defn
+    async def watch_provider(self, watch: Watch) -> None:
+        """List the account every few seconds and tell machines what changed.
+
+        Safe to repeat: it keeps nothing that cannot be rebuilt from the records, and a machine that
+        hears the same news twice does nothing the second time.
+        """
+        confirm = timedelta(seconds=watch.confirm_s)
+        until = asyncio.get_running_loop().time() + watch.for_s
+        async with heartbeating():
+            sightings = await self._remembered()
+            while asyncio.get_running_loop().time() < until:
+                try:
+                    listing = await self._plausible_listing(sightings)
+                except ProviderError as error:
+                    # No answer is no evidence: nothing changes, for anybody.
+                    activity.logger.warning("%s is blind: %s", self._provider.name, error)
+                    await asyncio.sleep(max(error.retry_after or 0, watch.poll_s))
+                    continue
+                at, instances = listing
+                reports, sightings = news(sightings, instances, at=at, confirm=confirm)
+                for report in reports:
+                    label = labels.parse(report.label, env=watch.env)
+                    if label is not None:
+                        await self._send_report(label.machine_id, report)
+                await asyncio.sleep(watch.poll_s)
+
+    async def _remembered(self) -> dict[str, Sighting]:
+        """What the records say the machines live on: the state before the first listing."""
+        homes = (owned.state.instance for owned in await self._store.live_machines())
+        return {
+            home.instance_id: Sighting(instance=_as_listed(home))
+            for home in homes
+            if home is not None and home.provider == self._provider.name
+        }
+
+    async def _plausible_listing(
+        self, sightings: dict[str, Sighting]
+    ) -> tuple[datetime, list[Instance]]:
+        """A listing that has not lost half of everything at once, three times in a row.
+
+        Raises:
+            ProviderError: As the provider.
+        """
+        for _ in range(3):
+            listing = await self._listing.taken_within(0)
+            instances = list(listing.instances)
+            if not implausible(sightings, instances):
+                break
+            activity.logger.warning("implausible listing of %s: read again", self._provider.name)
+        return listing.asked_at, instances
+
+
+def _as_listed(home: ActiveInstance) -> Instance:
+    return Instance(
+        provider=home.provider,
+        instance_id=home.instance_id,
+        label=home.label,
+        state=InstanceState.RUNNING,
+        ssh=home.ssh,
+        usd_per_hour=home.usd_per_hour,
+        created_at=datetime.now(UTC),
+    )
