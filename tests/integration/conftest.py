@@ -1,0 +1,8 @@
+"""Fixtures that every integration test may use."""
+
+from tests.support.postgres import (  # noqa: F401
+    _migrated_template,
+    database_url,
+    empty_database_url,
+    postgres,
+)
