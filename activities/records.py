@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from temporalio import activity
 
+from dumont.domain.events import MachineEvent
 from dumont.domain.instances import Message
 from dumont.ports import Intent, MachineRecord, MachineStore
 
@@ -33,6 +34,11 @@ class RecordActivities:
     async def record_machine(self, record: MachineRecord) -> None:
         """Project a machine's state and append its events."""
         await self._store.record(record)
+
+    @activity.defn
+    async def record_events(self, events: list[MachineEvent]) -> None:
+        """Append events; the same key is stored once."""
+        await self._store.record_events(events)
 
     @activity.defn
     async def record_intent(self, intent: Intent) -> None:

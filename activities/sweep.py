@@ -28,6 +28,9 @@ from dumont.ports import GpuProvider, MachineRecord, MachineStore
 DescribeOwner = Callable[[str], Awaitable[tuple[OwnerStatus, int | None]]]
 """Asks Temporal about a machine's workflow: its status, and its generation while it runs."""
 
+RunningMachines = Callable[[], Awaitable[set[str]]]
+"""Ids of the machines whose workflow runs, as Temporal's index has it: cheap, seconds behind."""
+
 StartMachine = Callable[[MachineSpec, MachineState], Awaitable[None]]
 """Starts a machine's workflow from its record; one that runs already is left alone."""
 
@@ -55,12 +58,14 @@ class SweepActivities:
         listing: SharedListing,
         store: MachineStore,
         describe_owner: DescribeOwner,
+        running_machines: RunningMachines,
         start_machine: StartMachine,
     ) -> None:
         self._provider = provider
         self._listing = listing
         self._store = store
         self._describe_owner = describe_owner
+        self._running_machines = running_machines
         self._start_machine = start_machine
 
     @activity.defn
@@ -76,10 +81,12 @@ class SweepActivities:
                 owned.spec.machine_id: owned.state for owned in await self._store.live_machines()
             }
             suspicions = await self._suspicions(billed, live, env=ask.env)
+            indexed = await self._running_machines()
             missing = {
                 machine_id: state
                 for machine_id, state in live.items()
-                if (await self._describe_owner(machine_id))[0] is not OwnerStatus.RUNNING
+                if machine_id not in indexed
+                and (await self._describe_owner(machine_id))[0] is not OwnerStatus.RUNNING
             }
             first_seen = await self._store.record_sightings(
                 provider=self._provider.name,
@@ -145,5 +152,5 @@ class SweepActivities:
 
 def _at_home(instances: list[Instance], record: MachineState | None) -> bool:
     """The one instance billed is the one that the record names: nothing to ask Temporal about."""
-    home = record.instance if record is not None else None
+    home = record.instance if record is not None and not record.phase.final else None
     return home is not None and [i.instance_id for i in instances] == [home.instance_id]

@@ -47,6 +47,11 @@ def prefix(*, env: str) -> str:
     return f"dmt-{env}-"
 
 
+def machine_prefix(*, env: str, machine_id: str) -> str:
+    """What the labels of all instances of one machine start with, and of no other machine."""
+    return f"{prefix(env=env)}{machine_id}-g"
+
+
 def parse(text: str | None, *, env: str) -> Label | None:
     """The label's parts, or None when it is not a label of this environment (then: hands off)."""
     match = _LABEL.fullmatch(text or "")

@@ -1,0 +1,94 @@
+"""End what carries a label: destroy, and destroy again, until two listings no longer show it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.instances import EndTarget, InstanceActivities
+    from activities.records import CloseIntent, RecordActivities
+    from dumont.domain.events import EventKind, MachineEvent
+    from dumont.domain.instances import Message
+    from dumont.temporal.queues import PROVIDER_VAST
+    from workflows.options import MUST, RECORD
+
+
+class EndInput(Message):
+    """Input of `EndInstances`."""
+
+    machine_id: str
+    target: EndTarget
+    why: str
+    confirm_s: float = 30.0
+    """Two empty listings this far apart prove that nothing is left."""
+
+
+class EndResult(Message):
+    """What was ended."""
+
+    instance_ids: tuple[str, ...]
+
+
+@workflow.defn
+class EndInstances:
+    """Destroy is retried for ever; nothing counts as gone before two empty listings agree.
+
+    It lives on its own: a machine, a sweep or a lost race starts it, and its end does not depend on
+    theirs. Running it twice for the same target is harmless.
+    """
+
+    @workflow.run
+    async def run(self, input: EndInput) -> EndResult:
+        """Return once the provider has twice shown nothing of the target."""
+        ended: dict[str, None] = {}
+        empty_since = None
+        while True:
+            gone = await workflow.execute_activity_method(
+                InstanceActivities.destroy_instances,
+                input.target,
+                task_queue=PROVIDER_VAST,
+                summary=f"end {input.target.label}: {input.why}"[:200],
+                **MUST,
+            )
+            ended.update(dict.fromkeys(gone.instance_ids))
+            while True:
+                look = await workflow.execute_activity_method(
+                    InstanceActivities.look_for_instances,
+                    input.target,
+                    task_queue=PROVIDER_VAST,
+                    **MUST,
+                )
+                if look.present:
+                    empty_since = None
+                    break
+                empty_since = empty_since or look.asked_at
+                if look.asked_at - empty_since >= timedelta(seconds=input.confirm_s):
+                    await self._record(input, tuple(ended))
+                    return EndResult(instance_ids=tuple(ended))
+                await workflow.sleep(timedelta(seconds=input.confirm_s))
+            await workflow.sleep(timedelta(seconds=5))
+
+    async def _record(self, input: EndInput, ended: tuple[str, ...]) -> None:
+        events = tuple(
+            MachineEvent(
+                key=f"{workflow.info().workflow_id}/{instance_id}",
+                machine_id=input.machine_id,
+                kind=EventKind.INSTANCE_ENDED,
+                at=workflow.now(),
+                summary=f"instance {instance_id} ended and verified gone: {input.why}",
+                data={"instance_id": instance_id, "label": input.target.label},
+            )
+            for instance_id in ended
+        )
+        if events:
+            await workflow.execute_activity_method(
+                RecordActivities.record_events, list(events), **RECORD
+            )
+        if not input.target.whole_machine:
+            await workflow.execute_activity_method(
+                RecordActivities.close_intent,
+                CloseIntent(label=input.target.label, outcome=f"ended: {input.why}"),
+                **RECORD,
+            )

@@ -1,0 +1,308 @@
+"""Provision one generation: try the best offers, let them race, keep the first that is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import (
+    ActivityError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.instances import EndTarget, EnsureInstance, InstanceActivities, WaitUntilRunning
+    from activities.market import MarketActivities, RankOffers
+    from activities.readiness import ReadinessActivities, WaitUntilUsable
+    from activities.records import BadHost, CloseIntent, RecordActivities
+    from dumont.domain.errors import DumontError, InstanceDead, NoCapacity
+    from dumont.domain.events import EventKind, MachineEvent
+    from dumont.domain.instances import Instance, Message, Rental
+    from dumont.domain.labels import Label
+    from dumont.domain.machine import ActiveInstance, MachineSpec, Timing
+    from dumont.domain.offers import Choice
+    from dumont.ports import Intent
+    from dumont.temporal.failures import error_of, to_application_error
+    from dumont.temporal.ids import end_workflow_id
+    from dumont.temporal.queues import PROVIDER_VAST
+    from workflows.end_instances import EndInput, EndInstances
+    from workflows.options import ENSURE, READ, RECORD, WAIT
+
+
+class ProvisionInput(Message):
+    """Input of `Provision`."""
+
+    spec: MachineSpec
+    generation: int
+    timing: Timing = Timing()
+    avoid_hosts: tuple[str, ...] = ()
+
+
+class _AttemptFailed(Exception):
+    """One attempt ended; what it rented is being ended."""
+
+    def __init__(self, error: DumontError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@workflow.defn
+class Provision:
+    """Rank the offers, start an attempt on the best, join in the next one when it takes too long or
+    fails, return the first machine that is ready, and end everything else that was rented.
+    """
+
+    @workflow.init
+    def __init__(self, input: ProvisionInput) -> None:
+        self._input = input
+        self._attempts = 0
+        self._open: set[str] = set()
+        """Labels that may have an instance and belong to nobody yet."""
+        self._failures: list[DumontError] = []
+
+    @workflow.run
+    async def run(self, input: ProvisionInput) -> ActiveInstance:
+        """Return a ready instance, or fail with the reason and with nothing left behind.
+
+        Raises:
+            ApplicationError: `no_capacity`, or what every attempt would run into
+                (`insufficient_credit`, `provider_auth_failed`).
+        """
+        try:
+            winner = await self._race(await self._ranked_offers())
+        except DumontError as error:
+            await self._end_everything_open("provision failed")
+            raise to_application_error(error) from error
+        except (Exception, asyncio.CancelledError):
+            # Cancelled, or a failure nobody foresaw: nothing may be left behind.
+            await asyncio.shield(self._end_everything_open("provision was cancelled"))
+            raise
+        self._open.discard(winner.label)
+        await self._end_everything_open("another offer was ready first")
+        await workflow.execute_activity_method(
+            RecordActivities.close_intent,
+            CloseIntent(label=winner.label, outcome="ready"),
+            **RECORD,
+        )
+        return winner
+
+    async def _ranked_offers(self) -> list[Choice]:
+        try:
+            return await workflow.execute_activity_method(
+                MarketActivities.rank_offers,
+                RankOffers(
+                    requirement=self._input.spec.requirement,
+                    avoid_hosts=self._input.avoid_hosts,
+                    limit=self._input.timing.max_attempts,
+                ),
+                task_queue=PROVIDER_VAST,
+                summary=f"offers for {self._input.spec.requirement.gpu}",
+                **READ,
+            )
+        except ActivityError as failure:
+            raise error_of(failure) from failure
+
+    async def _race(self, choices: list[Choice]) -> ActiveInstance:
+        """Run attempts side by side, never more than `race_width`, until one is ready."""
+        timing = self._input.timing
+        waiting = list(choices)
+        running: list[asyncio.Task[ActiveInstance]] = []
+        try:
+            while waiting or running:
+                if waiting and len(running) < timing.race_width:
+                    running.append(asyncio.create_task(self._attempt(waiting.pop(0))))
+                may_join = bool(waiting) and len(running) < timing.race_width
+                done, running = await workflow.wait(
+                    running,
+                    timeout=timing.race_stagger_s if may_join else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for attempt in done:
+                    try:
+                        return attempt.result()
+                    except _AttemptFailed as failed:
+                        self._failures.append(failed.error)
+                        if failed.error.code in _HOPELESS:
+                            raise failed.error from failed
+        finally:
+            for attempt in running:
+                attempt.cancel()
+            if running:
+                await workflow.wait(running)
+        raise NoCapacity(self._summary(len(choices)))
+
+    def _summary(self, offers: int) -> str:
+        reasons = "; ".join(dict.fromkeys(error.message for error in self._failures))
+        return f"none of {offers} offers became a ready machine: {reasons}"
+
+    async def _attempt(self, choice: Choice) -> ActiveInstance:
+        """Intend, rent, climb. Whatever goes wrong, what was rented is ended."""
+        self._attempts += 1
+        number = self._attempts
+        spec = self._input.spec
+        label = str(Label(spec.env, spec.machine_id, self._input.generation, number))
+        await self._intend(choice, label, number)
+        self._open.add(label)
+        try:
+            return await self._climb(choice, label, number)
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            error = error_of(failure)
+            await self._give_up(choice, label, number, error)
+            raise _AttemptFailed(error) from failure
+
+    async def _intend(self, choice: Choice, label: str, number: int) -> None:
+        offer = choice.offer
+        await workflow.execute_activity_method(
+            RecordActivities.record_intent,
+            Intent(
+                label=label,
+                machine_id=self._input.spec.machine_id,
+                generation=self._input.generation,
+                attempt=number,
+                provider=offer.provider,
+                offer_id=offer.offer_id,
+                host_id=offer.host_id,
+                usd_per_hour=offer.usd_per_hour,
+                at=workflow.now(),
+            ),
+            summary=f"intend {label}",
+            **RECORD,
+        )
+        bid = choice.bid_usd_per_hour
+        paid = f"bid ${bid:.3f}/h" if bid is not None else f"${offer.usd_per_hour:.3f}/h on demand"
+        await self._event(
+            EventKind.OFFER_CHOSEN,
+            number,
+            f"offer {offer.offer_id}: {offer.gpu_count}x {offer.gpu}, {offer.region or 'somewhere'},"
+            f" {paid}",
+            offer_id=offer.offer_id,
+            host_id=offer.host_id,
+            bid_usd_per_hour=bid,
+            usd_per_hour=offer.usd_per_hour,
+        )
+
+    async def _climb(self, choice: Choice, label: str, number: int) -> ActiveInstance:
+        spec, generation = self._input.spec, self._input.generation
+        give_up_at = workflow.now() + timedelta(seconds=self._input.timing.attempt_s)
+        rented = await workflow.execute_activity_method(
+            InstanceActivities.ensure_instance,
+            EnsureInstance(
+                spec=spec, label=label, generation=generation, attempt=number, choice=choice
+            ),
+            task_queue=PROVIDER_VAST,
+            summary=f"rent offer {choice.offer.offer_id} as {label}",
+            **ENSURE,
+        )
+        instance = await workflow.execute_activity_method(
+            InstanceActivities.wait_until_running,
+            WaitUntilRunning(
+                machine_id=spec.machine_id,
+                label=label,
+                generation=generation,
+                attempt=number,
+                instance_id=rented.instance_id,
+                rental=Rental.SPOT if choice.bid_usd_per_hour is not None else Rental.ON_DEMAND,
+                give_up_at=give_up_at,
+            ),
+            task_queue=PROVIDER_VAST,
+            summary=f"until {label} runs",
+            **WAIT,
+        )
+        assert instance.ssh is not None
+        await workflow.execute_activity_method(
+            ReadinessActivities.wait_until_usable,
+            WaitUntilUsable(
+                machine_id=spec.machine_id,
+                generation=generation,
+                attempt=number,
+                address=instance.ssh,
+                gpu_count=spec.requirement.gpu_count,
+                give_up_at=give_up_at,
+            ),
+            summary=f"until {label} is usable",
+            **WAIT,
+        )
+        return active(instance, choice=choice, label=label, generation=generation)
+
+    async def _give_up(self, choice: Choice, label: str, number: int, error: DumontError) -> None:
+        self._open.discard(label)
+        await self._end(label, f"attempt failed: {error.message}")
+        await self._event(
+            EventKind.ATTEMPT_FAILED,
+            number,
+            f"attempt {number} failed: {error.message}",
+            code=error.code,
+            host_id=choice.offer.host_id,
+        )
+        if isinstance(error, InstanceDead) and choice.offer.host_id is not None:
+            await workflow.execute_activity_method(
+                RecordActivities.record_bad_host,
+                BadHost(
+                    provider=choice.offer.provider,
+                    host_id=choice.offer.host_id,
+                    reason=error.message[:500],
+                ),
+                **RECORD,
+            )
+
+    async def _end_everything_open(self, why: str) -> None:
+        for label in sorted(self._open):
+            await self._end(label, why)
+        self._open.clear()
+
+    async def _end(self, label: str, why: str) -> None:
+        """Hand a label over to a workflow of its own, which outlives this one."""
+        with suppress(WorkflowAlreadyStartedError):
+            await workflow.start_child_workflow(
+                EndInstances.run,
+                EndInput(
+                    machine_id=self._input.spec.machine_id,
+                    target=EndTarget(label=label),
+                    why=why,
+                    confirm_s=self._input.timing.gone_confirm_s,
+                ),
+                id=end_workflow_id(label),
+                parent_close_policy=ParentClosePolicy.ABANDON,
+            )
+
+    async def _event(self, kind: EventKind, number: int, summary: str, **data: object) -> None:
+        spec, generation = self._input.spec, self._input.generation
+        event = MachineEvent(
+            key=f"{spec.machine_id}/g{generation}/a{number}/{kind.value}",
+            machine_id=spec.machine_id,
+            kind=kind,
+            at=workflow.now(),
+            generation=generation,
+            summary=summary,
+            data={"attempt": number, **data},
+        )
+        await workflow.execute_activity_method(RecordActivities.record_events, [event], **RECORD)
+
+
+_HOPELESS = frozenset({"insufficient_credit", "provider_auth_failed", "quota_exceeded"})
+"""Errors that the next offer would run into as well."""
+
+
+def active(instance: Instance, *, choice: Choice, label: str, generation: int) -> ActiveInstance:
+    """What the entity adopts: the instance as the provider lists it, filled up from the offer."""
+    assert instance.ssh is not None
+    offer = choice.offer
+    return ActiveInstance(
+        provider=instance.provider,
+        instance_id=instance.instance_id,
+        label=label,
+        generation=generation,
+        ssh=instance.ssh,
+        usd_per_hour=instance.usd_per_hour,
+        gpu=instance.gpu or offer.gpu,
+        gpu_count=instance.gpu_count or offer.gpu_count,
+        host_id=instance.host_id or offer.host_id,
+        region=instance.region or offer.region,
+        ready_at=workflow.now(),
+    )
