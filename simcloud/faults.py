@@ -1,0 +1,146 @@
+"""Fault rules: which call or which machine goes wrong, how, how often.
+
+A rule says where it matches (provider, operation, instance, label) and what it does (`effect` with
+`parameters`). This module only decides whether a rule fires; the providers and the HTTP layer play
+the effects, so that both clouds share one vocabulary and one place to inspect.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from simcloud.store import Store
+
+
+class FaultRule(BaseModel):
+    """One fault waiting to happen. Rules are tried oldest first; the first that fires wins."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = ""
+    """Given by simcloud when the rule is added."""
+    effect: str = Field(min_length=1)
+    """What happens; the effects are listed in docs/simcloud.md."""
+    provider: str = "*"
+    """`vast`, `gcp` or `*`."""
+    operation: str = "*"
+    """Glob over operation names such as `instances.create`."""
+    instance: str | None = None
+    """Only calls about this instance (id or name)."""
+    label: str | None = None
+    """Glob over the instance's label (Vast) or name (Google)."""
+    skip: int = Field(default=0, ge=0)
+    """Matching events to let pass before the rule starts to fire."""
+    times: int | None = Field(default=None, ge=1)
+    """How often it still fires; None is without end."""
+    probability: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Chance that a match fires."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Details of the effect."""
+    hits: int = 0
+    """How often it has fired so far."""
+
+    def number(self, name: str, default: float) -> float:
+        """Return the numeric parameter `name`, or `default`."""
+        value = self.parameters.get(name, default)
+        return default if value is None else float(value)
+
+    def text(self, name: str, default: str) -> str:
+        """Return the text parameter `name`, or `default`."""
+        value = self.parameters.get(name, default)
+        return default if value is None else str(value)
+
+
+class Faults:
+    """The rules in force; they survive a restart of simcloud."""
+
+    def __init__(self, store: Store, rng: random.Random) -> None:
+        self._store = store
+        self._documents = store.collection("fault_rules")
+        self._rng = rng
+        self._rules = {key: FaultRule.model_validate(doc) for key, doc in self._documents.items()}
+
+    def add(self, rule: FaultRule) -> FaultRule:
+        """Put `rule` into force and return it with its id."""
+        rule.id = f"fault-{self._store.next_id('fault_rules', start=1)}"
+        self._rules[rule.id] = rule
+        self._documents.put(rule.id, rule.model_dump())
+        return rule
+
+    def remove(self, rule_id: str) -> bool:
+        """Lift one rule; return whether it existed."""
+        self._documents.delete(rule_id)
+        return self._rules.pop(rule_id, None) is not None
+
+    def clear(self) -> int:
+        """Lift every rule; return how many there were."""
+        count = len(self._rules)
+        for rule_id in list(self._rules):
+            self.remove(rule_id)
+        return count
+
+    def list(self) -> list[FaultRule]:
+        """Return the rules in force, oldest first."""
+        return [*self._rules.values()]
+
+    def fire(
+        self,
+        *,
+        provider: str,
+        operation: str,
+        effects: Iterable[str],
+        instance: str | None = None,
+        label: str | None = None,
+    ) -> FaultRule | None:
+        """Return the first rule that strikes this event and count the hit, or None.
+
+        Args:
+            provider: `vast` or `gcp`.
+            operation: What is being done, e.g. `instances.create` or `machine.boot`.
+            effects: The effects that the caller can play at this point; other rules are left alone.
+            instance: Id or name of the instance concerned, if one is.
+            label: Its label, if known.
+        """
+        playable = frozenset(effects)
+        for rule in self._rules.values():
+            if rule.effect not in playable:
+                continue
+            if not self._matches(
+                rule, provider=provider, operation=operation, instance=instance, label=label
+            ):
+                continue
+            if rule.skip > 0:
+                rule.skip -= 1
+                self._documents.put(rule.id, rule.model_dump())
+                continue
+            if rule.probability < 1.0 and self._rng.random() >= rule.probability:
+                continue
+            self._count(rule)
+            return rule
+        return None
+
+    def _count(self, rule: FaultRule) -> None:
+        rule.hits += 1
+        if rule.times is not None:
+            if rule.times <= 1:
+                self.remove(rule.id)
+                return
+            rule.times -= 1
+        self._documents.put(rule.id, rule.model_dump())
+
+    @staticmethod
+    def _matches(
+        rule: FaultRule, *, provider: str, operation: str, instance: str | None, label: str | None
+    ) -> bool:
+        if rule.provider not in ("*", provider):
+            return False
+        if not fnmatch.fnmatchcase(operation, rule.operation):
+            return False
+        if rule.instance is not None and rule.instance != instance:
+            return False
+        return rule.label is None or (label is not None and fnmatch.fnmatchcase(label, rule.label))

@@ -1,0 +1,309 @@
+"""The process engine: machines that boot, freeze and die for real. Knows no provider.
+
+A machine is a process tree under one init. With root it lives in its own mount, pid, uts and ipc
+namespaces (`isolation == "namespaces"`): killing its init makes the kernel kill everything in it.
+Without root it is an ordinary process tree in a directory of its own (`"directory"`).
+
+Every tree dies with simcloud, even if simcloud is SIGKILLed (parent-death signal), and what an
+earlier run could have left behind is found by recorded identity and ended at the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from simcloud.machines import processes
+from simcloud.machines.launch import Isolation, detect_isolation, launch_command
+from simcloud.machines.layout import MachineDirectory
+from simcloud.machines.spec import MachineSpec, Usage
+
+log = logging.getLogger(__name__)
+
+ExitListener = Callable[[str], None]
+
+
+@dataclass(kw_only=True)
+class _Running:
+    spec: MachineSpec
+    process: asyncio.subprocess.Process
+    watcher: asyncio.Task[None] | None = None
+    frozen: bool = False
+    ending: bool = False
+    """Set when we end it on purpose, so that its death is not reported as its own."""
+    cpu_mark: tuple[float, dict[int, float]] | None = None
+    disk_mark: tuple[float, float] | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Machines:
+    """All machines of this simcloud. Every name is unique over all providers."""
+
+    def __init__(self, root: Path, *, isolation: Isolation | Literal["auto"] = "auto") -> None:
+        """Use `root` for the machines' directories, and end what an earlier run left there.
+
+        Args:
+            root: One directory per machine is made below it.
+            isolation: `auto` takes the strongest that works here.
+
+        Raises:
+            RuntimeError: If sshd is not installed.
+        """
+        self._root = root.resolve()
+        self._root.mkdir(parents=True, exist_ok=True)
+        self.isolation: Isolation = detect_isolation() if isolation == "auto" else isolation
+        self._running: dict[str, _Running] = {}
+        self._listeners: list[ExitListener] = []
+        for leftover in self.reap_leftovers():
+            log.warning("ended a process tree left by an earlier run: %s", leftover)
+
+    def reap_leftovers(self) -> list[str]:
+        """End trees recorded by an earlier run that still live; return their machines' names."""
+        ended = []
+        for path in self._root.iterdir():
+            directory = MachineDirectory(path)
+            identity = directory.recorded_run()
+            if identity is not None and path.name not in self._running:
+                if processes.end_tree(identity):
+                    ended.append(path.name)
+                directory.clear_run()
+        return ended
+
+    def on_exit(self, listener: ExitListener) -> None:
+        """Call `listener(name)` whenever a machine ends without having been told to."""
+        self._listeners.append(listener)
+
+    def directory(self, name: str) -> MachineDirectory:
+        """Return the machine's directory (it may not exist yet)."""
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError(f"name: {name!r} cannot name a machine's directory")
+        return MachineDirectory(self._root / name)
+
+    async def boot(self, spec: MachineSpec) -> None:
+        """Start a machine; returns once its init exists, sshd may need another moment.
+
+        Raises:
+            RuntimeError: If it is running already.
+        """
+        if spec.name in self._running:
+            raise RuntimeError(f"machine {spec.name} is running already")
+        directory = self.directory(spec.name)
+        directory.prepare(spec)
+        with directory.console.open("ab") as console:
+            process = await asyncio.create_subprocess_exec(
+                *launch_command(spec, self.isolation),
+                cwd=directory.path,
+                env=_init_environment(spec),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        identity = processes.identify(process.pid)
+        if identity is not None:
+            directory.record_run(identity)
+        running = _Running(spec=spec, process=process)
+        self._running[spec.name] = running
+        running.watcher = asyncio.create_task(self._watch(spec.name, running))
+
+    async def shut_down(self, name: str, grace_s: float) -> None:
+        """Ask everything inside to end, kill what is left after `grace_s` seconds."""
+        running = self._running.get(name)
+        if running is None:
+            return
+        running.ending = True
+        if not running.frozen:
+            self._signal_init(running, signal.SIGTERM)
+            try:
+                await asyncio.wait_for(running.gone.wait(), grace_s)
+            except TimeoutError:
+                log.info("machine %s did not end within %.1f s", name, grace_s)
+        await self.kill(name)
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL the whole tree; on return nothing of it exists and its ports refuse."""
+        running = self._running.get(name)
+        if running is None:
+            return
+        running.ending = True
+        while not running.gone.is_set():
+            if not self._signal_init(running, signal.SIGKILL):
+                processes.signal_tree(running.process.pid, signal.SIGKILL)
+                processes.send(running.process.pid, signal.SIGKILL)
+            try:
+                await asyncio.wait_for(running.gone.wait(), 0.2)
+            except TimeoutError:
+                continue
+
+    async def freeze(self, name: str) -> None:
+        """Stop every process where it stands: connections are taken up but never answered."""
+        running = self._need(name)
+        running.frozen = True
+        await asyncio.to_thread(processes.signal_tree, running.process.pid, signal.SIGSTOP)
+
+    async def thaw(self, name: str) -> None:
+        """Let a frozen machine go on."""
+        running = self._need(name)
+        running.frozen = False
+        await asyncio.to_thread(processes.signal_tree, running.process.pid, signal.SIGCONT)
+
+    async def wipe(self, name: str) -> None:
+        """Kill a machine and delete its directory; it may never have existed."""
+        await self.kill(name)
+        await asyncio.to_thread(shutil.rmtree, self.directory(name).path, ignore_errors=True)
+
+    async def close(self) -> None:
+        """Kill every machine."""
+        await asyncio.gather(*(self.kill(name) for name in list(self._running)))
+
+    def alive(self, name: str) -> bool:
+        """Whether its init runs (also while frozen)."""
+        return name in self._running
+
+    def frozen(self, name: str) -> bool:
+        """Whether it runs but is frozen."""
+        running = self._running.get(name)
+        return running is not None and running.frozen
+
+    def names(self) -> list[str]:
+        """Return the machines that run."""
+        return list(self._running)
+
+    def set_authorized_keys(self, name: str, keys: Iterable[str]) -> None:
+        """Replace the provider's keys of a machine; effective for the next login."""
+        directory = self.directory(name)
+        if directory.home.is_dir():
+            directory.set_authorized_keys(keys)
+
+    def logs(self, name: str, tail: int = 1000) -> str:
+        """Return the last `tail` lines of its console: init and start script."""
+        return self.directory(name).tail(tail)
+
+    def pids(self, name: str) -> list[int]:
+        """Return the pids, as seen from outside, of everything inside."""
+        running = self._running.get(name)
+        if running is None:
+            return []
+        return [
+            stat.pid for stat in processes.descendants(running.process.pid, processes.snapshot())
+        ]
+
+    def usage(
+        self, name: str, *, table: dict[int, processes.ProcessStat] | None = None
+    ) -> Usage | None:
+        """Return what a machine uses, or None when it does not run.
+
+        CPU figures are the mean since the previous call for this machine, None at the first.
+
+        Args:
+            name: The machine.
+            table: A process snapshot to share between machines read at the same time.
+        """
+        running = self._running.get(name)
+        if running is None:
+            return None
+        inside = processes.descendants(running.process.pid, table or processes.snapshot())
+        now = time.monotonic()
+        spent = {stat.pid: stat.cpu_seconds for stat in inside}
+        cpu = gpu_util = None
+        if running.cpu_mark is not None and now > running.cpu_mark[0]:
+            seconds = now - running.cpu_mark[0]
+            before = running.cpu_mark[1]
+            cores = {
+                stat.pid: (stat.cpu_seconds - before.get(stat.pid, 0.0)) / seconds
+                for stat in inside
+            }
+            cpu = sum(cores.values())
+            if running.spec.gpus:
+                work = sum(cores[stat.pid] for stat in inside if stat.is_work)
+                gpu_util = min(100.0, 100.0 * work / len(running.spec.gpus))
+        running.cpu_mark = (now, spent)
+        gpu_memory = None
+        if running.spec.gpus:
+            gpu_memory = sum(stat.resident_mb for stat in inside if stat.is_work)
+            override = self.directory(name).gpu_override()
+            if override is not None:
+                gpu_util = override[0]
+                gpu_memory = gpu_memory if override[1] is None else override[1]
+        return Usage(
+            cpu=cpu,
+            memory_mb=sum(stat.resident_mb for stat in inside),
+            disk_gb=self._disk_gb(name, running, now),
+            gpu_util=gpu_util,
+            gpu_memory_mb=gpu_memory,
+            processes=len(inside),
+        )
+
+    def _disk_gb(self, name: str, running: _Running, now: float) -> float:
+        # walking a big workspace is dear; half a minute old is as fresh as a provider's figure
+        if running.disk_mark is None or now - running.disk_mark[0] > 30:
+            running.disk_mark = (now, _tree_bytes(self.directory(name).path) / 1e9)
+        return running.disk_mark[1]
+
+    def _need(self, name: str) -> _Running:
+        running = self._running.get(name)
+        if running is None:
+            raise RuntimeError(f"machine {name} is not running")
+        return running
+
+    def _signal_init(self, running: _Running, number: signal.Signals) -> bool:
+        """Signal the machine's init; False when it does not exist (yet, or any more)."""
+        if self.isolation == "directory":
+            return processes.send(running.process.pid, number) and number != signal.SIGKILL
+        # the process we started is `unshare`; the init is its only child
+        inits = [
+            stat.pid
+            for stat in processes.snapshot().values()
+            if stat.parent == running.process.pid and stat.state != "Z"
+        ]
+        reached = [processes.send(pid, number) for pid in inits]
+        return any(reached)
+
+    async def _watch(self, name: str, running: _Running) -> None:
+        code = await running.process.wait()
+        if self.isolation == "directory":
+            # nothing but our own care takes orphans along here
+            processes.signal_tree(running.process.pid, signal.SIGKILL)
+        self._running.pop(name, None)
+        self.directory(name).clear_run()
+        running.gone.set()
+        if not running.ending:
+            log.info("machine %s ended by itself (%s)", name, code)
+            for listener in self._listeners:
+                listener(name)
+
+
+def _init_environment(spec: MachineSpec) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "MACHINE_NAME": spec.name,
+        "MACHINE_HOSTNAME": spec.hostname,
+        "MACHINE_ADDRESS": spec.address,
+        "MACHINE_SSH_PORT": str(spec.ssh_port if spec.ssh else 0),
+        "MACHINE_USER": spec.user,
+    }
+
+
+def _tree_bytes(path: Path) -> int:
+    total = 0
+    pending = [path]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(Path(entry.path))
+                    elif entry.is_file(follow_symlinks=False):
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,45 @@
+"""How a machine's init is started: with namespaces as root, in a plain directory otherwise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+from simcloud.machines.spec import MachineSpec
+
+Isolation = Literal["namespaces", "directory"]
+
+_HERE = Path(__file__).parent
+_UNSHARE = [
+    *("unshare", "--mount", "--pid", "--uts", "--ipc"),
+    *("--fork", "--kill-child=KILL", "--mount-proc"),
+]
+
+
+def detect_isolation() -> Isolation:
+    """Return the strongest isolation that works here.
+
+    Raises:
+        RuntimeError: If a program that every machine needs is missing.
+    """
+    if not Path("/usr/sbin/sshd").exists():
+        raise RuntimeError("sshd is missing: install the package openssh-server")
+    if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        return "directory"
+    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, timeout=10, check=False)
+    return "namespaces" if tried.returncode == 0 else "directory"
+
+
+def launch_command(spec: MachineSpec, isolation: Isolation) -> list[str]:
+    """Return the command line that becomes the machine's process tree.
+
+    It must be started in the machine's directory, with the environment of `engine.py`.
+    """
+    if isolation == "namespaces":
+        # setpriv: the tree dies with simcloud, whatever kills simcloud
+        return ["setpriv", "--pdeathsig", "KILL", *_UNSHARE, "sh", str(_HERE / "init.sh")]
+    return [sys.executable, str(_HERE / "supervisor.py"), spec.name]
