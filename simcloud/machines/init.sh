@@ -75,6 +75,12 @@ trap shut_down TERM
 if [ "$MACHINE_SSH_PORT" -gt 0 ]; then
     env -i PATH="$PATH" LANG=C.UTF-8 /usr/sbin/sshd -D -e -o PidFile=/run/sshd.pid \
         -o "ListenAddress=$MACHINE_ADDRESS:$MACHINE_SSH_PORT" 2>&4 4>&- &
+    # A start script may HUP sshd, which would kill it before its handler stands: the pid file is
+    # written after that. sshd may also fail, so this ends.
+    tries=250
+    while [ ! -s /run/sshd.pid ] && [ $((tries -= 1)) -gt 0 ]; do
+        sleep 0.02 & wait $! || :
+    done
 fi
 
 onstart=/run/simcloud/onstart.sh
