@@ -1,0 +1,1 @@
+"""Google Compute Engine: CPU VMs, spot by default."""
