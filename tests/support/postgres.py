@@ -75,8 +75,8 @@ class Postgres:
         options = [item for key, value in _FAST.items() for item in ("-c", f"{key}={value}")]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._drop, _BIN / "postgres", "-D", self.data, "-h", "", "-k", self.directory]
-                + options,
+                [*self._drop, str(_BIN / "postgres"), "-D", str(self.data), "-h", "",
+                 "-k", str(self.directory), *options],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/",
             )  # fmt: skip
         deadline = time.monotonic() + 60
