@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tests.support.binaries import binary
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -51,12 +51,8 @@ def default_of(name: str) -> str:
 
 def run_config(env: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     """Run `docker-compose config` with these variables alone."""
-    program = shutil.which(
-        "docker-compose", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    )
-    assert program, "docker-compose is missing: install the development dependencies"
     return subprocess.run(
-        [program, "--env-file", "/dev/null", "--profile", "*", "-f", FILE, "config", *options],
+        [binary("docker-compose"), "--env-file", "/dev/null", "--profile", "*", "-f", FILE, "config", *options],
         env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env},
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
