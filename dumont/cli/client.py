@@ -1,0 +1,225 @@
+"""The API as typed calls: one method for each thing a command asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from dumont.cli.credentials import Server
+from dumont.cli.http import Http
+from dumont.cli.sse import Message, decode, lines
+from dumont.domain.errors import DependencyUnavailable
+from dumont.domain.resources import (
+    Accepted,
+    ApiKeyCreate,
+    ApiKeyCreated,
+    ApiKeyView,
+    EventPage,
+    EventView,
+    LogText,
+    MachineCreate,
+    MachinePage,
+    MachineView,
+    OfferList,
+    SshKeyCreate,
+    SshKeyView,
+    UserView,
+)
+
+R = TypeVar("R", bound=BaseModel)
+
+PAGE = 200
+"""Items asked for at once: the most the API gives."""
+
+
+class Api:
+    """A server's API.
+
+    Every method raises the `DumontError` the server named, or `DependencyUnavailable` when it does
+    not answer. Reads are repeated when the server asks for patience.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self._http = (
+            Http(server=server, transport=transport)
+            if sleep is None
+            else Http(server=server, transport=transport, sleep=sleep)
+        )
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._http.server.url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # Account
+
+    def me(self) -> UserView:
+        """Who we are to the server."""
+        return self._read("/auth/me", UserView)
+
+    def log_out(self, *, refresh_token: str) -> None:
+        """Revoke a refresh token."""
+        self._http.call("POST", "/auth/logout", json={"refresh_token": refresh_token})
+
+    def ssh_keys(self) -> list[SshKeyView]:
+        """The owner's stored public keys."""
+        return self._read_list("/ssh-keys", SshKeyView)
+
+    def add_ssh_key(self, *, key: SshKeyCreate) -> SshKeyView:
+        """Store a public key."""
+        return self._parse(self._http.call("POST", "/ssh-keys", json=_body(key)), SshKeyView)
+
+    def remove_ssh_key(self, *, key_id: str) -> None:
+        """Forget a public key. Machines that have it keep it."""
+        self._http.call("DELETE", f"/ssh-keys/{_part(key_id)}", repeatable=True)
+
+    def api_keys(self) -> list[ApiKeyView]:
+        """The owner's API keys, without their secrets."""
+        return self._read_list("/api-keys", ApiKeyView)
+
+    def create_api_key(self, *, key: ApiKeyCreate) -> ApiKeyCreated:
+        """Make an API key; the only time its secret is seen."""
+        return self._parse(self._http.call("POST", "/api-keys", json=_body(key)), ApiKeyCreated)
+
+    def revoke_api_key(self, *, key_id: str) -> None:
+        """End an API key at once."""
+        self._http.call("DELETE", f"/api-keys/{_part(key_id)}", repeatable=True)
+
+    # Machines
+
+    def create_machine(self, *, machine: MachineCreate, idempotency_key: str) -> MachineView:
+        """Ask for a machine; the same key again answers with the same machine."""
+        response = self._http.call(
+            "POST",
+            "/machines",
+            json=_body(machine),
+            headers={"Idempotency-Key": idempotency_key},
+            repeatable=True,
+        )
+        return self._parse(response, MachineView)
+
+    def machine(self, *, ref: str, timeout: httpx.Timeout | None = None) -> MachineView:
+        """A machine by its name or id."""
+        return self._parse(
+            self._http.call("GET", f"/machines/{_part(ref)}", timeout=timeout), MachineView
+        )
+
+    def machines(
+        self,
+        *,
+        phase: str | None = None,
+        limit: int | None = None,
+        timeout: httpx.Timeout | None = None,
+    ) -> Iterator[MachineView]:
+        """All machines, page by page.
+
+        Args:
+            phase: Only those in this phase.
+            limit: Stop after so many.
+            timeout: Another one than usual, for shell completion.
+        """
+        cursor: str | None = None
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            response = self._http.call(
+                "GET",
+                "/machines",
+                params={"cursor": cursor, "limit": size, "phase": phase},
+                timeout=timeout,
+                repeatable=timeout is None,
+            )
+            page = self._parse(response, MachinePage)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+            left = None if left is None else left - len(page.items)
+
+    def destroy_machine(self, *, ref: str) -> MachineView:
+        """Ask for a machine's end; asking twice is the same."""
+        response = self._http.call("DELETE", f"/machines/{_part(ref)}", repeatable=True)
+        return self._parse(response, Accepted).machine
+
+    def machine_events(self, *, ref: str, limit: int | None = None) -> Iterator[EventView]:
+        """A machine's events, newest first."""
+        cursor: str | None = None
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            page = self._read(
+                f"/machines/{_part(ref)}/events", EventPage, cursor=cursor, limit=size
+            )
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+            left = None if left is None else left - len(page.items)
+
+    def logs(self, *, ref: str) -> LogText:
+        """What the provider has of the instance's output."""
+        return self._read(f"/machines/{_part(ref)}/logs", LogText)
+
+    def offers(self, **query: str | float | None) -> OfferList:
+        """What the market rents now; the parameters of `GET /offers`."""
+        return self._read("/offers", OfferList, **query)
+
+    def stream(self, *, after: int | None = None, machine: str | None = None) -> Generator[Message]:
+        """The event stream, message by message, pings included.
+
+        Args:
+            after: Start behind this event; None starts now.
+            machine: Only this machine's.
+
+        Raises:
+            DependencyUnavailable: It broke; what came before stands.
+        """
+        with self._http.stream("/events", params={"after": after, "machine": machine}) as response:
+            yield from decode(lines(response.iter_text()))
+
+    def _read(self, path: str, kind: type[R], **query: str | float | None) -> R:
+        return self._parse(self._http.call("GET", path, params=query), kind)
+
+    def _read_list(self, path: str, kind: type[R]) -> list[R]:
+        data = self._http.call("GET", path).json()
+        items = data.get("items") if isinstance(data, dict) else data
+        try:
+            return [kind.model_validate(item) for item in items or ()]
+        except (ValidationError, TypeError):
+            raise self._stranger() from None
+
+    def _parse(self, response: httpx.Response, kind: type[R]) -> R:
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError:
+            raise self._stranger() from None
+
+    def _stranger(self) -> DependencyUnavailable:
+        return DependencyUnavailable(
+            f"{self.url} answered in a way this version of `dumont` does not understand",
+            dependency="api",
+            hint="update `dumont`, or check that the address is a Dumont server's",
+        )
+
+
+def _body(model: BaseModel) -> object:
+    return model.model_dump(mode="json")
+
+
+def _part(text: str) -> str:
+    """One path segment, whatever a person typed."""
+    return quote(text, safe="")
