@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 
+from activities.deadline import Deadline
 from activities.heartbeat import heartbeating
 from activities.listing import SharedListing
 from dumont.domain.errors import DumontError, InstanceDead, ProviderError
@@ -56,7 +57,7 @@ class WaitUntilRunning(Message):
     instance_id: str
     rental: Rental | None = None
     """What it must have been rented as; None accepts either."""
-    give_up_at: datetime
+    within_s: float
 
 
 class EndTarget(Message):
@@ -90,7 +91,6 @@ class Look(Message):
     """One complete listing, as far as a target is concerned."""
 
     present: tuple[str, ...]
-    asked_at: datetime
 
 
 class InstanceActivities:
@@ -104,12 +104,14 @@ class InstanceActivities:
         store: MachineStore,
         secrets: SecretStore,
         onstart: OnStart,
+        poll_s: float = POLL_S,
     ) -> None:
         self._provider = provider
         self._listing = listing
         self._store = store
         self._secrets = secrets
         self._onstart = onstart
+        self._poll_s = poll_s
 
     @activity.defn
     async def ensure_instance(self, ask: EnsureInstance) -> Rented:
@@ -138,23 +140,24 @@ class InstanceActivities:
         """
         last: InstanceState | None = None
         detail = ""
+        deadline = Deadline(ask.within_s)
         started = datetime.now(UTC)
         async with heartbeating():
             while True:
-                if datetime.now(UTC) >= ask.give_up_at:
+                if deadline.passed():
                     raise InstanceDead(f"not running in time; last state {last}: {detail}")
                 try:
-                    listing = await self._listing.taken_within(POLL_S)
+                    listing = await self._listing.taken_within(self._poll_s)
                 except ProviderError as error:
                     if not error.retryable:
                         raise
-                    await asyncio.sleep(error.retry_after or POLL_S)
+                    await asyncio.sleep(error.retry_after or self._poll_s)
                     continue
                 found = [i for i in listing.labelled(ask.label) if i.instance_id == ask.instance_id]
                 if not found:
                     if listing.asked_at - started > MISSING_PATIENCE:
                         raise InstanceDead(f"instance {ask.instance_id} vanished while starting")
-                    await asyncio.sleep(POLL_S)
+                    await asyncio.sleep(self._poll_s)
                     continue
                 instance = found[0]
                 _refuse_the_dead(instance, wanted=ask.rental)
@@ -166,7 +169,7 @@ class InstanceActivities:
                         await self._reached(ask.machine_id, ask, Rung.PORT_MAPPED, where)
                         return instance
                 last, detail = instance.state, instance.detail
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(self._poll_s)
 
     @activity.defn
     async def destroy_instances(self, target: EndTarget) -> Ended:
@@ -195,7 +198,7 @@ class InstanceActivities:
         """What of a target a listing taken now still shows."""
         listing = await self._listing.taken_within(0)
         present = tuple(i.instance_id for i in listing.instances if target.covers(i))
-        return Look(present=present, asked_at=listing.asked_at)
+        return Look(present=present)
 
     @activity.defn
     async def fetch_logs(self, instance_id: str) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from temporalio import activity
 
+from activities.deadline import Deadline
 from activities.heartbeat import heartbeating
 from activities.instances import note_rung
 from dumont.domain.errors import InstanceDead, NotReady
@@ -29,7 +30,7 @@ class WaitUntilUsable(Message):
     attempt: int
     address: SshAddress
     gpu_count: int = 1
-    give_up_at: datetime
+    within_s: float
 
 
 class ReadinessActivities:
@@ -46,17 +47,18 @@ class ReadinessActivities:
         Raises:
             InstanceDead: It answers and is not what was rented, or time is up; names the rung.
         """
+        deadline = Deadline(ask.within_s)
         where = f"{ask.address.host}:{ask.address.port}"
         async with heartbeating():
-            await _until_ready(lambda: self._shell.probe_tcp(ask.address), ask.give_up_at)
+            await _until_ready(lambda: self._shell.probe_tcp(ask.address), deadline)
             await self._note(ask, Rung.TCP, where)
             await _until_ready(
                 lambda: self._shell.probe_ssh(ask.address, machine_id=ask.machine_id),
-                ask.give_up_at,
+                deadline,
             )
             await self._note(ask, Rung.SSH, where)
             hello = await _until_ready(
-                lambda: self._shell.hello(ask.address, machine_id=ask.machine_id), ask.give_up_at
+                lambda: self._shell.hello(ask.address, machine_id=ask.machine_id), deadline
             )
             if len(hello.gpus) < ask.gpu_count:
                 raise InstanceDead(
@@ -81,13 +83,13 @@ class ReadinessActivities:
         )
 
 
-async def _until_ready(probe: Callable[[], Awaitable[T]], give_up_at: datetime) -> T:
+async def _until_ready(probe: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
     last = ""
     while True:
         try:
             return await probe()
         except NotReady as error:
-            if datetime.now(UTC) >= give_up_at:
+            if deadline.passed():
                 raise InstanceDead(f"not usable in time: {error.message}") from error
             if error.message != last:
                 last = error.message

@@ -1,0 +1,1 @@
+"""The worker process: where settings become adapters and adapters meet activities."""

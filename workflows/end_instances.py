@@ -15,6 +15,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.options import MUST, RECORD
 
 
+_LOOK_AGAIN = timedelta(seconds=5)
+"""A provider may list what it ended for a few seconds more."""
+
+
 class EndInput(Message):
     """Input of `EndInstances`."""
 
@@ -43,7 +47,6 @@ class EndInstances:
     async def run(self, input: EndInput) -> EndResult:
         """Return once the provider has twice shown nothing of the target."""
         ended: dict[str, None] = {}
-        empty_since = None
         while True:
             gone = await workflow.execute_activity_method(
                 InstanceActivities.destroy_instances,
@@ -53,22 +56,19 @@ class EndInstances:
                 **MUST,
             )
             ended.update(dict.fromkeys(gone.instance_ids))
-            while True:
-                look = await workflow.execute_activity_method(
-                    InstanceActivities.look_for_instances,
-                    input.target,
-                    task_queue=PROVIDER_VAST,
-                    **MUST,
-                )
-                if look.present:
-                    empty_since = None
-                    break
-                empty_since = empty_since or look.asked_at
-                if look.asked_at - empty_since >= timedelta(seconds=input.confirm_s):
-                    await self._record(input, tuple(ended))
-                    return EndResult(instance_ids=tuple(ended))
+            if not await self._listed(input):
                 await workflow.sleep(timedelta(seconds=input.confirm_s))
-            await workflow.sleep(timedelta(seconds=5))
+                if not await self._listed(input):
+                    break
+            await workflow.sleep(_LOOK_AGAIN)
+        await self._record(input, tuple(ended))
+        return EndResult(instance_ids=tuple(ended))
+
+    async def _listed(self, input: EndInput) -> bool:
+        look = await workflow.execute_activity_method(
+            InstanceActivities.look_for_instances, input.target, task_queue=PROVIDER_VAST, **MUST
+        )
+        return bool(look.present)
 
     async def _record(self, input: EndInput, ended: tuple[str, ...]) -> None:
         events = tuple(

@@ -18,7 +18,14 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from dumont.domain.errors import BY_CODE, DumontError, NotReady, OutcomeUnknown, ProviderError
+from dumont.domain.errors import (
+    BY_CODE,
+    DumontError,
+    MachineError,
+    OfferGone,
+    OutcomeUnknown,
+    ProviderError,
+)
 from dumont.domain.instances import Message
 
 _MAX_MESSAGE: Final = 2_000
@@ -26,6 +33,10 @@ _MAX_MESSAGE: Final = 2_000
 
 AMBIGUOUS_RETRY: Final = timedelta(seconds=10)
 """After a lost answer, wait before looking: the write may still be on its way."""
+
+
+_EXPECTED: Final = (MachineError, OfferGone)
+"""Outcomes of a market, not faults of ours: they are not logged with a traceback nor counted."""
 
 
 class ErrorFacts(Message):
@@ -59,7 +70,7 @@ def to_application_error(error: DumontError) -> ApplicationError:
         non_retryable=not error.retryable,
         next_retry_delay=retry_after,
         category=ApplicationErrorCategory.BENIGN
-        if isinstance(error, NotReady)
+        if isinstance(error, _EXPECTED)
         else ApplicationErrorCategory.UNSPECIFIED,
     )
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import (
-    AddSearchAttributesRequest,
-    ListSearchAttributesRequest,
-)
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
 
@@ -34,12 +31,7 @@ _TYPES: Final = {
 
 
 async def register_search_attributes(client: Client) -> None:
-    """Add the attributes that the namespace does not have yet."""
-    known = await client.operator_service.list_search_attributes(
-        ListSearchAttributesRequest(namespace=client.namespace)
+    """Add the attributes; those that exist already are left as they are."""
+    await client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(namespace=client.namespace, search_attributes=_TYPES)
     )
-    missing = {n: t for n, t in _TYPES.items() if n not in known.custom_attributes}
-    if missing:
-        await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
-        )

@@ -1,0 +1,151 @@
+"""Workflows on the time-skipping server, over real activities and ports in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+from activities.accounts import AccountActivities
+from activities.fleet import FleetActivities
+from activities.instances import InstanceActivities
+from activities.listing import SharedListing
+from activities.market import MarketActivities
+from activities.readiness import ReadinessActivities
+from activities.records import RecordActivities
+from activities.sweep import SweepActivities
+from dumont.domain.machine import MachinePhase, MachineSpec, MachineState, Timing
+from dumont.domain.offers import GpuRequirement
+from dumont.domain.reconcile import OwnerStatus
+from dumont.temporal.client import data_converter
+from dumont.temporal.codec import CodecKey
+from dumont.temporal.ids import machine_workflow_id
+from dumont.temporal.queues import CONTROL
+from dumont.temporal.search_attributes import register_search_attributes
+from tests.support.binaries import binary
+from tests.support.fakes import FakeCloud, FakeShell, MemoryStore
+from worker.roles import ControlActivities, VastActivities, control_worker, vast_worker
+from workflows.machine import DestroyRequest, Machine, MachineInput
+
+KEYS = [CodecKey(key_id="test", key=b"k" * 32)]
+TIMING = Timing(attempt_s=120, race_stagger_s=30, race_width=1)
+
+
+def spec(machine_id: str = "m0123456789ab", **need: Any) -> MachineSpec:
+    requirement = {"gpu": "RTX 4090", "max_usd_per_hour": 0.6, **need}
+    return MachineSpec(
+        machine_id=machine_id,
+        owner_id="owner",
+        name="my-box",
+        env="test",
+        requirement=GpuRequirement(**requirement),
+        authorized_keys=("ssh-ed25519 AAAA me",),
+    )
+
+
+@dataclass
+class Stage:
+    """A Temporal server, two workers, and the world they touch."""
+
+    env: WorkflowEnvironment
+    cloud: FakeCloud = field(default_factory=FakeCloud)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    shell: FakeShell = field(default_factory=FakeShell)
+    owners: dict[str, tuple[OwnerStatus, int | None]] = field(default_factory=dict)
+    revived: list[str] = field(default_factory=list)
+
+    async def start(
+        self, *, machine: MachineSpec | None = None, timing: Timing = TIMING
+    ) -> WorkflowHandle[Machine, MachineState]:
+        machine = machine or spec()
+        return await self.env.client.start_workflow(
+            Machine.run,
+            MachineInput(spec=machine, timing=timing),
+            id=machine_workflow_id(machine.machine_id),
+            task_queue=CONTROL,
+        )
+
+    async def until(
+        self, handle: WorkflowHandle[Machine, MachineState], phase: MachinePhase
+    ) -> MachineState:
+        """Let time pass until the machine is in a phase; at most an hour of the server's time."""
+        for _ in range(600):
+            state = await handle.query(Machine.status)
+            if state.phase is phase:
+                return state
+            await self.env.sleep(timedelta(seconds=1))
+        raise AssertionError(f"never {phase}: {state.phase} because {state.reason!r}")
+
+    async def destroy(self, handle: WorkflowHandle[Machine, MachineState]) -> MachineState:
+        await handle.execute_update(Machine.destroy, DestroyRequest())
+        return await handle.result()
+
+    def control(self) -> ControlActivities:
+        return ControlActivities(
+            records=RecordActivities(store=self.store),
+            readiness=ReadinessActivities(shell=self.shell, store=self.store),
+        )
+
+    def vast(self) -> VastActivities:
+        listing = SharedListing(self.cloud, label_prefix="dmt-test-")
+
+        async def send(machine_id: str, report: Any) -> None:
+            handle = self.env.client.get_workflow_handle(machine_workflow_id(machine_id))
+            await handle.signal(Machine.instance_changed, report)
+
+        async def describe(machine_id: str) -> tuple[OwnerStatus, int | None]:
+            return self.owners.get(machine_id, (OwnerStatus.ABSENT, None))
+
+        async def running() -> set[str]:
+            return {m for m, (s, _) in self.owners.items() if s is OwnerStatus.RUNNING}
+
+        async def revive(machine: MachineSpec, state: MachineState) -> None:
+            self.revived.append(machine.machine_id)
+
+        return VastActivities(
+            instances=InstanceActivities(
+                provider=self.cloud,
+                listing=listing,
+                store=self.store,
+                secrets=self.store,
+                onstart=lambda **_: "true",
+                poll_s=0.05,
+            ),
+            market=MarketActivities(provider=self.cloud, store=self.store),
+            accounts=AccountActivities(provider=self.cloud),
+            fleet=FleetActivities(
+                provider=self.cloud, listing=listing, store=self.store, send_report=send
+            ),
+            sweep=SweepActivities(
+                provider=self.cloud,
+                listing=listing,
+                store=self.store,
+                describe_owner=describe,
+                running_machines=running,
+                start_machine=revive,
+            ),
+        )
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=binary("temporal-test-server"),
+        data_converter=data_converter(KEYS),
+    ) as env:
+        await register_search_attributes(env.client)
+        stage = Stage(env)
+        async with (
+            control_worker(env.client, stage.control()),
+            vast_worker(env.client, stage.vast()),
+        ):
+            yield stage
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
