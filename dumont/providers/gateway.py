@@ -137,10 +137,6 @@ class Gateway:
             self._show(operation)
             return result
 
-    def wait_s(self, operation: str) -> float:
-        """Time that a call of normal urgency would spend in the queue if it came now."""
-        return self._lane(operation).wait_s(urgency=Urgency.NORMAL, now=_now())
-
     def _lane(self, operation: str) -> Lane:
         return self._lanes.setdefault(operation, Lane(Limit()))
 

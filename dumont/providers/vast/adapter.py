@@ -25,7 +25,7 @@ from dumont.providers.gateway import Gateway, Urgency, urgency
 from dumont.providers.vast.client import VastClient
 from dumont.providers.vast.errors import PROVIDER
 from dumont.providers.vast.limits import VAST_LIMITS
-from dumont.providers.vast.listing import Listing
+from dumont.providers.vast.listing import read_list
 from dumont.providers.vast.mapping import (
     charges_from,
     create_body,
@@ -79,7 +79,6 @@ class VastProvider:
             timeout_s=timeout_s,
             transport=transport,
         )
-        self._listing = Listing(self._client)
         self._offers = OfferCache(self._client.search, clock=_loop_time)
 
     @property
@@ -142,22 +141,14 @@ class VastProvider:
         return instance_id
 
     async def get(self, instance_id: str) -> Instance | None:
-        """The instance; None only when Vast.ai itself says that there is none.
-
-        Single reads are slow to come by (one every two seconds for all machines together): when
-        they queue, the list of all instances, which costs less, answers if it can.
-        """
-        if self.gateway.wait_s("get") > self._listing_wait_s():
-            for listed in await self._listing.read():
-                if isinstance(listed, InstanceRow) and listed.id == instance_id:
-                    return instance_from(listed)
+        """The instance; None only when Vast.ai itself says that there is none."""
         row = await self._row(instance_id)
         return None if row is None else instance_from(row)
 
     async def list_instances(self, *, label_prefix: str) -> list[Instance]:
-        """Every instance with such a label; see `Listing` for what makes it complete."""
+        """Every instance with such a label; a row of ours that cannot be read fails the list."""
         found: list[Instance] = []
-        for row in await self._listing.read():
+        for row in await read_list(self._client):
             if isinstance(row, InstanceRow):
                 if row.label is not None and row.label.startswith(label_prefix):
                     found.append(instance_from(row))
@@ -305,10 +296,6 @@ class VastProvider:
             provider=PROVIDER,
             instance_id=left,
         )
-
-    def _listing_wait_s(self) -> float:
-        interval = VAST_LIMITS["list"].interval_s
-        return self.gateway.wait_s("list") + (self._listing.pages - 1) * interval
 
 
 def _loop_time() -> float:

@@ -6,7 +6,7 @@ It returns rows as Vast.ai sends them; `mapping.py` turns them into our words.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -113,15 +113,8 @@ class VastClient:
             provider=PROVIDER,
         )
 
-    async def list_page(
-        self, *, after_token: str | None, begun: Callable[[], None] | None = None
-    ) -> dict[str, Any]:
-        """One page of all instances in the order of their ids; 25 are the most Vast.ai gives.
-
-        Args:
-            after_token: `next_token` of the page before.
-            begun: Called when the request leaves the queue.
-        """
+    async def list_page(self, *, after_token: str | None) -> dict[str, Any]:
+        """One page of all instances in the order of their ids; 25 are the most Vast.ai gives."""
         query = {
             "select_filters": "{}",
             "order_by": json.dumps([{"col": "id", "dir": "asc"}]),
@@ -129,7 +122,7 @@ class VastClient:
         }
         if after_token is not None:
             query["after_token"] = after_token
-        return await self._call("list", "GET", "/api/v1/instances/", query=query, begun=begun)
+        return await self._call("list", "GET", "/api/v1/instances/", query=query)
 
     async def update(self, instance_id: str, change: Mapping[str, Any]) -> None:
         """Change `state` or `label`."""
@@ -195,11 +188,8 @@ class VastClient:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         lost: type[ProviderUnavailable] | type[OutcomeUnknown] = ProviderUnavailable,
-        begun: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         async def attempt() -> dict[str, Any]:
-            if begun is not None:
-                begun()
             try:
                 response = await self._http.request(method, path, params=query, json=body)
             except _NEVER_SENT as error:
