@@ -1,0 +1,1 @@
+"""The measured promises. Each module is one benchmark: `make bench-NAME ARGS="..."`."""
