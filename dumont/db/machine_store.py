@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy.exc
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, delete, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +20,6 @@ from dumont.db.events import MACHINES_CHANNEL, append, notify
 from dumont.db.ladder import Ladder
 from dumont.db.tables import bad_hosts, intents, machines, sightings
 from dumont.domain.events import EventKind, MachineEvent
-from dumont.domain.machine import MachinePhase
 from dumont.ports import Intent, LadderRecord, MachineRecord, OwnedMachine
 
 _LIVE_NAME_INDEX: Final = "uq_machines_live_name"
@@ -147,7 +146,7 @@ class PostgresMachineStore:
         while True:
             query = (
                 _owned()
-                .where(machines.c.phase != MachinePhase.DESTROYED.value)
+                .where(machines.c.phase != literal_column("'destroyed'"))
                 .where(machines.c.machine_id > last)
                 .order_by(machines.c.machine_id)
                 .limit(_BATCH)

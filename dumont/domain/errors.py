@@ -24,6 +24,7 @@
         + Unauthenticated
         + Forbidden
         + PreconditionFailed
+        + TooManyAttempts          log-ins; carries `retry_after`                  (retry)
       x DependencyUnavailable      one of our own parts is down                    (retry)
 
 `code` is stable and public: it is the `type` of a problem document, the `type` of a Temporal
@@ -204,6 +205,24 @@ class PreconditionFailed(CommandError):
     """Something needed first is missing, for example an SSH key."""
 
     code = "precondition_failed"
+
+
+class TooManyAttempts(CommandError):
+    """Asked too often; `retry_after` seconds from now it may be tried again."""
+
+    code = "too_many_attempts"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        field: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, field=field, hint=hint)
+        self.retry_after = retry_after
 
 
 class DependencyUnavailable(DumontError):

@@ -1,0 +1,229 @@
+"""Machines as the API asks for them: requesting, finding and paging their rows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy.exc
+from sqlalchemy import ColumnElement, Row, Select, case, delete, literal_column, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+
+from dumont.db.engine import Database
+from dumont.db.events import MACHINES_CHANNEL, notify
+from dumont.db.ladder import Ladder
+from dumont.db.tables import machine_secrets, machines
+from dumont.domain.errors import Conflict, InvalidInput, NotFound
+from dumont.domain.machine import MachinePhase, MachineSpec, MachineState
+
+# Spelled out, not bound: only then can PostgreSQL prove that the partial indexes apply.
+_LIVE: Final = machines.c.phase != literal_column("'destroyed'")
+
+NEVER_STARTED: Final = 0
+"""Version of a row that no workflow has written yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineRow:
+    """One machine as the database has it."""
+
+    name: str
+    """As it is listed; differs from the spec's only when another machine took that name."""
+    spec: MachineSpec
+    state: MachineState
+    ladder: Ladder
+    host_key: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Cursor(NamedTuple):
+    """Where a page ended."""
+
+    created_at: datetime
+    machine_id: str
+
+    def encode(self) -> str:
+        """The cursor as clients carry it."""
+        text = f"{self.created_at.isoformat()} {self.machine_id}"
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """The cursor again.
+
+        Raises:
+            InvalidInput: It is none of ours.
+        """
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+            created_at, machine_id = raw.split(" ")
+            at = datetime.fromisoformat(created_at)
+            if at.tzinfo is None:
+                raise ValueError
+            return cls(at, machine_id)
+        except (ValueError, binascii.Error):
+            raise InvalidInput(
+                "not a cursor of this list",
+                field="cursor",
+                hint="pass `next_cursor` of the page before, unchanged",
+            ) from None
+
+
+class Machines:
+    """The rows of machines, by owner."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def request(self, spec: MachineSpec, *, at: datetime) -> tuple[MachineRow, bool]:
+        """Write the row of a machine that is about to start; returns it and whether it is new.
+
+        Raises:
+            Conflict: Another live machine of the owner has the name.
+        """
+        state = MachineState(version=NEVER_STARTED)
+        statement = (
+            insert(machines)
+            .values(
+                machine_id=spec.machine_id,
+                owner_id=spec.owner_id,
+                name=spec.name,
+                phase=state.phase.value,
+                generation=state.generation,
+                version=state.version,
+                spec=spec.model_dump(mode="json"),
+                state=state.model_dump(mode="json"),
+                created_at=at,
+                updated_at=at,
+            )
+            .on_conflict_do_nothing(index_elements=[machines.c.machine_id])
+            .returning(machines.c.machine_id)
+        )
+        try:
+            async with self._database.transaction() as connection:
+                created = (await connection.execute(statement)).first() is not None
+                if created:
+                    await notify(connection, MACHINES_CHANNEL, spec.machine_id)
+        except sqlalchemy.exc.IntegrityError as error:
+            raise Conflict(
+                f"a machine called {spec.name!r} exists already",
+                field="name",
+                hint=f"choose another name, or end it first: dumont destroy {spec.name}",
+            ) from error
+        return await self.find(spec.machine_id, owner_id=spec.owner_id), created
+
+    async def withdraw(self, machine_id: str) -> None:
+        """Remove the row of a machine that did not start. One that did start stays."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                delete(machines).where(
+                    machines.c.machine_id == machine_id, machines.c.version == NEVER_STARTED
+                )
+            )
+            await notify(connection, MACHINES_CHANNEL, machine_id)
+
+    async def find(self, reference: str, *, owner_id: str) -> MachineRow:
+        """An owner's machine by id or by name; a live one of that name before destroyed ones.
+
+        Raises:
+            NotFound: The owner has no such machine.
+        """
+        order = (
+            case((machines.c.machine_id == reference, 0), (_LIVE, 1), else_=2),
+            machines.c.created_at.desc(),
+        )
+        query = (
+            _rows()
+            .where(machines.c.owner_id == owner_id)
+            .where((machines.c.machine_id == reference) | (machines.c.name == reference))
+            .order_by(*order)
+            .limit(1)
+        )
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise NotFound(
+                f"there is no machine {reference!r}", field="machine", hint="see: dumont ls"
+            )
+        return _row(row)
+
+    async def by_ids(self, machine_ids: Sequence[str]) -> list[MachineRow]:
+        """These machines, of whatever owner; unknown ids are left out."""
+        query = _rows().where(machines.c.machine_id.in_(machine_ids))
+        async with self._database.transaction() as connection:
+            return [_row(row) for row in await connection.execute(query)]
+
+    async def page(
+        self,
+        *,
+        owner_id: str,
+        phases: Sequence[MachinePhase] = (),
+        name: str | None = None,
+        after: Cursor | None = None,
+        limit: int = 50,
+    ) -> tuple[list[MachineRow], Cursor | None]:
+        """One page of an owner's machines, newest first, and where the next page begins.
+
+        Args:
+            owner_id: Whose.
+            phases: Only in these phases; all but destroyed when empty.
+            name: Only of this name.
+            after: End of the page before.
+            limit: Length of the page.
+        """
+        wanted: list[ColumnElement[bool]] = [machines.c.owner_id == owner_id]
+        if not phases:
+            wanted.append(_LIVE)
+        elif len(phases) == 1:
+            wanted.append(machines.c.phase == phases[0].value)
+        else:
+            wanted.append(machines.c.phase.in_([phase.value for phase in phases]))
+        if name is not None:
+            wanted.append(machines.c.name == name)
+        if after is not None:
+            place = tuple_(machines.c.created_at, machines.c.machine_id)
+            wanted.append(place < tuple_(after.created_at, after.machine_id))
+        query = (
+            _rows()
+            .where(*wanted)
+            .order_by(machines.c.created_at.desc(), machines.c.machine_id.desc())
+            .limit(limit + 1)
+        )
+        async with self._database.transaction() as connection:
+            rows = [_row(row) for row in await connection.execute(query)]
+        if len(rows) <= limit:
+            return rows, None
+        last = rows[limit - 1]
+        return rows[:limit], Cursor(last.created_at, last.spec.machine_id)
+
+
+def _rows() -> Select[Any]:
+    """Everything a machine's view needs, in one query."""
+    return select(
+        machines.c.name,
+        machines.c.spec,
+        machines.c.state,
+        machines.c.ladder,
+        machines.c.created_at,
+        machines.c.updated_at,
+        machine_secrets.c.host_key_public,
+    ).select_from(
+        machines.outerjoin(machine_secrets, machine_secrets.c.machine_id == machines.c.machine_id)
+    )
+
+
+def _row(row: Row[Any]) -> MachineRow:
+    return MachineRow(
+        name=row.name,
+        spec=MachineSpec.model_validate(row.spec),
+        state=MachineState.model_validate(row.state),
+        ladder=Ladder.model_validate(row.ladder),
+        host_key=row.host_key_public,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
