@@ -78,9 +78,7 @@ class OperationError(Exception):
 
 def not_found(path: str) -> GoogleError:
     """Refuse because `path` (such as `projects/p/zones/z/instances/i`) does not exist."""
-    return GoogleError(
-        code=404, reason="notFound", message=f"The resource '{path}' was not found"
-    )
+    return GoogleError(code=404, reason="notFound", message=f"The resource '{path}' was not found")
 
 
 def already_exists(path: str) -> GoogleError:

@@ -1,8 +1,8 @@
 """Partial responses: the `fields` parameter, e.g. `items(name,networkInterfaces/networkIP),kind`.
 
-    selection := path ("," path)*
-    path      := segment ("/" segment)* ["(" selection ")"]
-    segment   := name | "*"
+selection := path ("," path)*
+path      := segment ("/" segment)* ["(" selection ")"]
+segment   := name | "*"
 """
 
 from __future__ import annotations

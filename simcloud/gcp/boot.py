@@ -1,0 +1,97 @@
+"""From an instance's resource to the machine that the process engine boots: who may log in, what
+runs at start and at shutdown, where its metadata server is.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+
+from simcloud.gcp.records import Instance
+from simcloud.machines import MachineSpec
+
+_SSH = 22
+
+
+def ssh_accounts(
+    instance: Instance, project_metadata: Iterable[dict[str, str]]
+) -> dict[str, list[str]]:
+    """Return login name -> public keys, from `ssh-keys` of the instance and of the project.
+
+    A line is `user:key`. Keys that carry a `google-ssh {"expireOn": ...}` note are taken as they
+    are: gcloud writes them for minutes, the machine's life here.
+    """
+    sources = [instance.metadata_value("ssh-keys")]
+    blocked = (instance.metadata_value("block-project-ssh-keys") or "").upper() == "TRUE"
+    if not blocked:
+        sources += [item["value"] for item in project_metadata if item["key"] == "ssh-keys"]
+    accounts: dict[str, list[str]] = {}
+    for line in "\n".join(source for source in sources if source).splitlines():
+        user, colon, key = line.strip().partition(":")
+        if colon and user and " " not in user and key.strip():
+            accounts.setdefault(user, []).append(key.strip())
+    return accounts
+
+
+def login_user(accounts: dict[str, list[str]]) -> str:
+    """Return the account that the engine sets up: the first that is not root, else root."""
+    return next((user for user in accounts if user != "root"), "root")
+
+
+def ssh_port(address: str) -> int:
+    """Return 22 if it can be had on `address`, else some free port.
+
+    It cannot without root on most systems, nor where this computer's own sshd listens on every
+    address.
+    """
+    for port in (_SSH, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+                probe.listen()
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EADDRINUSE) or port == 0:
+                    raise
+                continue
+            return int(probe.getsockname()[1])
+    raise AssertionError("binding to port 0 either succeeds or raises")
+
+
+def machine_spec(
+    instance: Instance,
+    *,
+    project_metadata: Iterable[dict[str, str]],
+    metadata_url: str,
+    disk_gb: int,
+    ssh: bool = True,
+    without_keys: bool = False,
+) -> MachineSpec:
+    """Return what to boot.
+
+    Args:
+        instance: With `address` and `ssh_port` already given.
+        project_metadata: May carry more SSH keys.
+        metadata_url: Base URL of the instance's own metadata server.
+        disk_gb: Size of its boot disk.
+        ssh: Whether an sshd is to run.
+        without_keys: Whether to withhold the keys (a fault).
+    """
+    assert instance.address is not None
+    assert instance.ssh_port is not None
+    accounts = ssh_accounts(instance, project_metadata)
+    user = login_user(accounts)
+    return MachineSpec(
+        name=instance.machine,
+        hostname=(instance.hostname or instance.name).partition(".")[0],
+        address=instance.address,
+        ssh_port=instance.ssh_port,
+        authorized_keys=() if without_keys else tuple(accounts.get(user, ())),
+        onstart=instance.metadata_value("startup-script"),
+        on_shutdown=instance.metadata_value("shutdown-script"),
+        disk_gb=float(disk_gb),
+        metadata_url=metadata_url,
+        user=user,
+        ssh=ssh,
+    )

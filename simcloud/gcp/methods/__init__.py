@@ -1,0 +1,15 @@
+"""The methods of the Compute API, by the resource they are about."""
+
+from simcloud.gcp.methods import catalog, disks, instances, operations, projects, settings
+
+ALL = (
+    *projects.METHODS,
+    *catalog.METHODS,
+    *operations.METHODS,
+    *disks.METHODS,
+    *instances.METHODS,
+    *settings.METHODS,
+)
+"""Every method; earlier ones win where two paths match."""
+
+__all__ = ["ALL"]
