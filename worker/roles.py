@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.accounts import AccountActivities
@@ -80,7 +80,11 @@ class VastActivities:
 
 
 def control_worker(
-    client: Client, acts: ControlActivities, *, cached_workflows: int = 10_000
+    client: Client,
+    acts: ControlActivities,
+    *,
+    cached_workflows: int = 10_000,
+    interceptors: Sequence[Interceptor] = (),
 ) -> Worker:
     """Workflows, records and SSH probes."""
     return _worker(
@@ -94,6 +98,7 @@ def control_worker(
             acts.records.record_bad_host,
             acts.readiness.wait_until_usable,
         ],
+        interceptors=interceptors,
         workflows=WORKFLOWS,
         max_cached_workflows=cached_workflows,
         workflow_runner=sandbox(),
@@ -102,7 +107,9 @@ def control_worker(
     )
 
 
-def vast_worker(client: Client, acts: VastActivities) -> Worker:
+def vast_worker(
+    client: Client, acts: VastActivities, *, interceptors: Sequence[Interceptor] = ()
+) -> Worker:
     """Everything that talks to Vast.ai."""
     return _worker(
         client,
@@ -121,6 +128,7 @@ def vast_worker(client: Client, acts: VastActivities) -> Worker:
             acts.sweep.revive_machine,
             acts.sweep.drop_request,
         ],
+        interceptors=interceptors,
     )
 
 
@@ -132,13 +140,18 @@ def sandbox() -> SandboxedWorkflowRunner:
 
 
 def _worker(
-    client: Client, queue: str, *, activities: Sequence[Callable[..., Any]], **options: Any
+    client: Client,
+    queue: str,
+    *,
+    activities: Sequence[Callable[..., Any]],
+    interceptors: Sequence[Interceptor],
+    **options: Any,
 ) -> Worker:
     return Worker(
         client,
         task_queue=queue,
         activities=activities,
-        interceptors=[ErrorInterceptor()],
+        interceptors=[ErrorInterceptor(), *interceptors],
         graceful_shutdown_timeout=GRACE,
         max_heartbeat_throttle_interval=timedelta(seconds=5),
         max_concurrent_activities=500,
