@@ -251,7 +251,6 @@ class Intent(Message):
 class OwnedMachine(Message):
     """What Reconcile needs to know of a machine's owner record."""
 
-    machine_id: str
     spec: MachineSpec
     state: MachineState
     updated_at: datetime
