@@ -137,7 +137,7 @@ class Report:
         self._started = datetime.now(UTC)
         self._cpu = _Cpu.now()
         self._load = os.getloadavg()[0]
-        self._console = Console(width=max(100, Console().width), highlight=False)
+        self._console = Console(width=max(150, Console().width), highlight=False)
 
     def say(self, text: str) -> None:
         """Progress, on standard error."""
