@@ -1,0 +1,196 @@
+"""The product's own parts, and which stack is made of which parts.
+
+The parts are configured as in production: by the environment variables of `dumont.config.Settings`.
+None of them knows that it runs embedded, or that its cloud is one in a box.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from dumont.cli.embedded import servers
+from dumont.cli.embedded.layout import Layout, variable_names
+from dumont.cli.embedded.supervisor import Launch, Part
+from dumont.config import Settings
+from dumont.domain.errors import DependencyUnavailable
+
+ROLES = "control,provider-vast,provider-gcp"
+
+
+class CloudLine(BaseModel):
+    """What `python -m simcloud --json` says when it is ready."""
+
+    vast_url: str
+    gcp_url: str
+    control_url: str
+    vast_api_key: str
+    project: str
+    gcp_credentials: str | None = None
+    """File of the service account's key, as one would download it from Google."""
+
+
+def product_env(
+    layout: Layout, *, settings: Settings | None, cloud: CloudLine | None
+) -> dict[str, str]:
+    """The environment of worker, API and migration.
+
+    Args:
+        layout: The stack.
+        settings: What the user configured, passed on where the stack has no word of its own; None
+            for a demo.
+        cloud: The cloud in a box, once it runs.
+    """
+    key_id, secret = layout.s3_key
+    own = {
+        "database_url": servers.database_url(layout),
+        "temporal_address": f"127.0.0.1:{layout.ports['temporal']}",
+        "temporal_namespace": layout.temporal_namespace,
+        "temporal_ui_url": layout.temporal_ui_url,
+        "s3_url": layout.s3_url,
+        "s3_bucket": layout.s3_bucket,
+        "s3_access_key_id": key_id,
+        "s3_secret_access_key": secret,
+        "state_dir": str(layout.state.path),
+        "api_host": layout.api_host,
+        "api_port": str(layout.ports["api"]),
+        "api_url": layout.api_url,
+        "owner_email": layout.owner_email,
+        "owner_password": layout.owner_password,
+    }
+    if settings is None:
+        own["env"] = "demo"
+    if cloud is not None:
+        own |= {
+            "vast_url": cloud.vast_url,
+            "vast_api_key": cloud.vast_api_key,
+            "gcp_url": cloud.gcp_url,
+            "gcp_project": cloud.project,
+            "gcp_credentials": cloud.gcp_credentials or "",
+        }
+    names = variable_names()
+    configured = {} if settings is None else _as_text(settings)
+    return {
+        **layout.env,
+        **{names[field][0]: value for field, value in {**configured, **own}.items()},
+    }
+
+
+def _as_text(settings: Settings) -> dict[str, str]:
+    """The fields a user set, as the text of environment variables."""
+    texts: dict[str, str] = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if hasattr(value, "get_secret_value"):
+            value = value.get_secret_value()
+        if value is not None:
+            # A relative path means one of the user's directory, not of the part's.
+            value = value.absolute() if isinstance(value, Path) else value
+            texts[name] = json.dumps(value) if isinstance(value, dict) else str(value)
+    return texts
+
+
+class _Cloud:
+    """The cloud in a box: its process, and what it said about itself when it was ready."""
+
+    def __init__(self, layout: Layout, *, boot_seconds: str | None) -> None:
+        self._layout = layout
+        self._folder = layout.state.folder("simcloud")
+        self._said = self._folder / "ready.json"
+        self._boot_seconds = boot_seconds
+        self.line: CloudLine | None = None
+
+    def part(self) -> Part:
+        return Part(name="simcloud", launch=self._launch, check=self._check, grace_s=10)
+
+    async def _launch(self) -> Launch:
+        state = self._folder / "state"
+        command = [sys.executable, "-m", "simcloud", "--state", str(state), "--json"]
+        for name in ("vast", "gcp", "control"):
+            command += [f"--{name}-port", str(self._layout.ports[name])]
+        if self._boot_seconds:
+            command += ["--boot-seconds", self._boot_seconds]
+        return Launch(command=command, env=self._layout.env, cwd=self._folder, stdout=self._said)
+
+    async def _check(self) -> None:
+        line = _read_line(self._said)
+        # Any answer is one: it asks for a key, which is as it should be.
+        async with servers.http_client() as client:
+            await client.get(line.vast_url)
+        self.line = line
+
+
+def _read_line(path: Path) -> CloudLine:
+    try:
+        return CloudLine.model_validate_json(path.read_text())
+    except (FileNotFoundError, ValidationError):
+        raise DependencyUnavailable("not ready yet", dependency="simcloud") from None
+
+
+def stack(
+    layout: Layout, *, settings: Settings | None = None, boot_seconds: str | None = None
+) -> list[Part]:
+    """All parts of a stack.
+
+    Args:
+        layout: Where things are.
+        settings: The user's configuration, for real clouds; None for the cloud in a box.
+        boot_seconds: How long instances of the cloud in a box take to load, `LO,HI`.
+    """
+    cloud = _Cloud(layout, boot_seconds=boot_seconds) if settings is None else None
+    needs: tuple[str, ...] = ("database-tables", "postgres", "temporal", "s3")
+    if cloud is not None:
+        needs += ("simcloud",)
+
+    def module(*arguments: str) -> Launch:
+        line = cloud.line if cloud is not None else None
+        environment = product_env(layout, settings=settings, cloud=line)
+        return Launch(
+            command=[sys.executable, "-m", *arguments],
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            cwd=layout.state.folder("run"),  # no `.env` there that could slip in
+        )
+
+    async def upgrade() -> Launch:
+        return module("dumont.db", "upgrade")
+
+    async def worker() -> Launch:
+        port = str(layout.ports["worker_health"])
+        return module("worker", "--roles", ROLES, "--health-port", port)
+
+    async def api() -> Launch:
+        return module("api")
+
+    worker_health = f"http://127.0.0.1:{layout.ports['worker_health']}/health"
+    api_health = f"{layout.api_local_url}/api/v1/health/ready"
+    return [
+        servers.postgres(layout),
+        servers.temporal(layout),
+        servers.object_store(layout),
+        *([cloud.part()] if cloud is not None else []),
+        Part(name="database-tables", launch=upgrade, needs=("postgres",)),
+        Part(
+            name="worker",
+            launch=worker,
+            check=lambda: answers(worker_health),
+            needs=needs,
+            grace_s=20,  # its own grace for running activities is 10 s
+        ),
+        Part(name="api", launch=api, check=lambda: answers(api_health), needs=needs, grace_s=10),
+    ]
+
+
+async def answers(url: str) -> None:
+    """Return when the URL answers with success; raise what is wrong otherwise."""
+    async with servers.http_client() as client:
+        response = await client.get(url)
+    if not response.is_success:
+        raise DependencyUnavailable(f"{url} answered {response.status_code}: {_short(response)}")
+
+
+def _short(response: httpx.Response) -> str:
+    return " ".join(response.text.split())[:200]
