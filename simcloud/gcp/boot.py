@@ -4,6 +4,7 @@ runs at start and at shutdown, where its metadata server is.
 
 from __future__ import annotations
 
+import base64
 import errno
 import socket
 from collections.abc import Iterable
@@ -88,10 +89,33 @@ def machine_spec(
         address=instance.address,
         ssh_port=instance.ssh_port,
         authorized_keys=() if without_keys else tuple(accounts.get(user, ())),
-        onstart=instance.metadata_value("startup-script"),
-        on_shutdown=instance.metadata_value("shutdown-script"),
+        onstart=_runner("startup-script", instance.metadata_value("startup-script")),
+        on_shutdown=_runner("shutdown-script", instance.metadata_value("shutdown-script")),
         disk_gb=float(disk_gb),
         metadata_url=metadata_url,
         user=user,
         ssh=ssh,
     )
+
+
+def _runner(kind: str, script: str | None) -> str | None:
+    """Return a script that runs the user's as Google's guest environment does.
+
+    Each line of output is marked on the console, and so is the exit status at the end: people and
+    programs look for it with `getSerialPortOutput`.
+    """
+    if not script:
+        return None
+    encoded = base64.b64encode(script.encode()).decode()
+    return f"""#!/bin/bash
+script=$(mktemp)
+base64 -d >"$script" <<'END'
+{encoded}
+END
+chmod 700 "$script"
+[ "$(head -c 2 "$script")" = "#!" ] && run=("$script") || run=(bash "$script")
+"${{run[@]}}" > >(exec sed -u "s/^/{kind}: /") 2>&1
+code=$?
+rm -f "$script"
+echo "{kind} exit status $code"
+"""

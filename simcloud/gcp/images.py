@@ -89,7 +89,20 @@ IMAGES: tuple[Image, ...] = (
 )
 """Public images, older before newer within a family."""
 
-IMAGE_PROJECTS: frozenset[str] = frozenset(image.project for image in IMAGES)
+IMAGE_PROJECTS: frozenset[str] = frozenset(image.project for image in IMAGES) | {
+    "centos-cloud",
+    "fedora-coreos-cloud",
+    "opensuse-cloud",
+    "oracle-linux-cloud",
+    "rhel-cloud",
+    "rhel-sap-cloud",
+    "rocky-linux-accelerator-cloud",
+    "suse-cloud",
+    "suse-sap-cloud",
+    "windows-cloud",
+    "windows-sql-cloud",
+}
+"""Google's public image projects; most have no image here, and say so with an empty list."""
 
 DISK_TYPES: dict[str, DiskType] = {
     disk_type.name: disk_type

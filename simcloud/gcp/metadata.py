@@ -17,8 +17,9 @@ from simcloud.gcp.wire import stable_id
 Tree = dict[str, Any]
 """Directories are dicts, lists are directories of their indexes, leaves are text or numbers."""
 
-# below these, names are the user's: they keep their spelling in JSON too
-_FREE_NAMES = frozenset({"attributes", "guest-attributes", "service-accounts"})
+# below these, so many levels of names are the user's: they keep their spelling in JSON too
+_FREE_LEVELS = {"attributes": 1, "guest-attributes": 2, "service-accounts": 1}
+_DISK_KINDS = {"pd-standard": "PERSISTENT", "pd-balanced": "PERSISTENT-BALANCED"}
 
 
 def project_number(project: str) -> str:
@@ -62,7 +63,10 @@ def _instance(instance: Instance, *, inventory: Inventory, project: str, number:
                 "index": index,
                 "interface": attachment.interface,
                 "mode": attachment.mode,
-                "type": "PERSISTENT-BALANCED" if attachment.boot else "PERSISTENT",
+                "type": _DISK_KINDS.get(
+                    inventory.disk(zone=instance.zone, name=attachment.disk).type,
+                    "PERSISTENT-SSD",
+                ),
             }
             for index, attachment in enumerate(instance.disks)
         ],
@@ -185,13 +189,16 @@ def as_flat_text(node: Any, prefix: str = "") -> str:
     )
 
 
-def _camel_keys(node: Any, *, free: bool = False) -> Any:
+def _camel_keys(node: Any, *, free: int = 0) -> Any:
+    """Rename keys, except on the next `free` levels."""
     if isinstance(node, list):
         return [_camel_keys(entry) for entry in node]
     if not isinstance(node, dict):
         return node
     return {
-        (key if free else _camel(key)): _camel_keys(value, free=key in _FREE_NAMES)
+        (key if free else _camel(key)): _camel_keys(
+            value, free=max(free - 1, _FREE_LEVELS.get(key, 0))
+        )
         for key, value in node.items()
     }
 

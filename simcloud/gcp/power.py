@@ -8,9 +8,10 @@ hard kill ends a boot in progress. Who asked and what is recorded about it is in
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 from simcloud.context import CloudContext
-from simcloud.gcp import boot, errors, prices
+from simcloud.gcp import accounts, boot, errors, prices
 from simcloud.gcp.inventory import Inventory
 from simcloud.gcp.ledger import Ledger
 from simcloud.gcp.machine_types import find_machine_type
@@ -154,11 +155,15 @@ class Power:
         self._metadata.close(instance)
         self._set_status(instance, "TERMINATED")
 
-    def refresh_keys(self, instance: Instance) -> None:
-        """Give a machine that is on the SSH keys that its metadata now name."""
-        accounts = boot.ssh_accounts(instance, self._inventory.metadata)
-        self._context.machines.set_authorized_keys(
-            instance.machine, accounts.get(boot.login_user(accounts), [])
+    async def refresh_keys(self, instance: Instance) -> None:
+        """Give a machine the SSH keys that its metadata now name; nothing to do if it is off."""
+        machines = self._context.machines
+        if not machines.alive(instance.machine):
+            return
+        logins = boot.ssh_accounts(instance, self._inventory.metadata)
+        machines.set_authorized_keys(instance.machine, logins.get(instance.login_user, []))
+        await accounts.ensure_accounts(
+            machines, instance.machine, logins, primary=instance.login_user
         )
 
     async def _boot(self, instance: Instance) -> None:
@@ -217,6 +222,7 @@ class Power:
             ssh=ssh,
             without_keys=without_keys,
         )
+        instance.login_user = spec.user
         starting = asyncio.create_task(self._context.machines.boot(spec))
         try:
             await asyncio.shield(starting)
@@ -224,6 +230,21 @@ class Power:
             # a process that is being created must be known to the engine before it can be killed
             await asyncio.wait([starting])
             raise
+        if ssh and not without_keys:
+            await self._add_accounts(instance)
+
+    async def _add_accounts(self, instance: Instance) -> None:
+        """Make the accounts that the engine does not; only where there is something to make."""
+        logins = boot.ssh_accounts(instance, self._inventory.metadata)
+        others = set(logins) - {instance.login_user}
+        if not others and shutil.which("sudo") is None:
+            return
+        assert instance.address is not None
+        assert instance.ssh_port is not None
+        if await accounts.until_reachable(instance.address, instance.ssh_port):
+            await accounts.ensure_accounts(
+                self._context.machines, instance.machine, logins, primary=instance.login_user
+            )
 
     async def _power_off(self, instance: Instance, *, grace_s: float) -> None:
         if grace_s > 0:

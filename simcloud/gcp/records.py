@@ -101,6 +101,8 @@ class Instance(Record):
     metadata_address: str | None = None
     """The loopback address of its own metadata server."""
     ssh_port: int | None = None
+    login_user: str = "root"
+    """The account that the engine set up at the last boot."""
     preempted: bool = False
     maintenance_event: str = "NONE"
     guest_attributes: dict[str, str] = Field(default_factory=dict)

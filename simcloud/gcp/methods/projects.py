@@ -49,8 +49,7 @@ async def set_common_metadata(ask: Ask) -> dict[str, Any]:
         )
     service.inventory.set_metadata(creation.check_metadata(body))
     for instance in service.inventory.instances():
-        if instance.up:
-            service.power.refresh_keys(instance)
+        await service.power.refresh_keys(instance)
     operation = service.operations.start(
         type="setMetadata",
         scope="global",

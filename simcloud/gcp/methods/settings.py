@@ -23,6 +23,8 @@ def _changing(type: str, change: Change) -> Callable[[Ask], Any]:
         instance = find(ask)
         change(ask, instance)
         ask.service.inventory.save(instance)
+        if type == "setMetadata":
+            await ask.service.power.refresh_keys(instance)
         operation = ask.service.lifecycle.begin(
             instance, type=type, user=ask.user, request_id=ask.request_id
         )
@@ -48,8 +50,6 @@ def _set_metadata(ask: Ask, instance: Instance) -> None:
             "Supplied fingerprint does not match current metadata fingerprint."
         )
     instance.metadata = creation.check_metadata(body)
-    if instance.up:
-        ask.service.power.refresh_keys(instance)
 
 
 def _set_tags(ask: Ask, instance: Instance) -> None:
