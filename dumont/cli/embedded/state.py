@@ -104,7 +104,11 @@ class StateDir:
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
-        self._stack = self._load_stack()
+        try:
+            self._stack = self._load_stack()
+        except InvalidInput:
+            self.close()
+            raise
 
     def _load_stack(self) -> _Stack:
         try:

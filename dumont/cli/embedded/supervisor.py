@@ -29,8 +29,6 @@ from dumont.domain.errors import DependencyUnavailable
 _EXEC = Path(__file__).with_name("_exec.py")
 _CHECK_EVERY_S = 0.1
 """While a part starts."""
-_WATCH_EVERY_S = 10.0
-"""While it runs."""
 _CHECK_TIMEOUT_S = 5.0
 _STABLE_S = 60.0
 """After running so long, a crash is a new one and not the last one again."""
@@ -100,6 +98,7 @@ class Supervisor:
         parts: In any order.
         report: Told of each change of a part, for people to read.
         backoff: Waits between restarts.
+        watch_every_s: Time between two looks at a part that works.
     """
 
     def __init__(
@@ -109,11 +108,13 @@ class Supervisor:
         parts: Sequence[Part],
         report: Callable[[str, PartStatus], None] = lambda _name, _status: None,
         backoff: Backoff | None = None,
+        watch_every_s: float = 10.0,
     ) -> None:
         self._state = state
         self._parts = {part.name: _Running(part=part) for part in parts}
         self._report = report
         self._backoff = backoff or Backoff()
+        self._watch_every_s = watch_every_s
         self._stopping = asyncio.Event()
         self._in_a_hurry = False
         self._watcher: asyncio.Task[None] | None = None
@@ -299,7 +300,7 @@ class Supervisor:
         problem = "no answer yet"
         while not self._stopping.is_set() and not exited.done():
             if time.monotonic() > deadline:
-                return f"not healthy after {part.start_timeout_s:.0f} s: {problem}"
+                return f"not healthy after {part.start_timeout_s:.3g} s: {problem}"
             try:
                 await asyncio.wait_for(check(), _CHECK_TIMEOUT_S)
             except Exception as error:
@@ -351,7 +352,7 @@ class Supervisor:
         if not self._failure.done():
             self._failure.set_exception(
                 DependencyUnavailable(
-                    f"{part.name} {reason}. Its last lines ({log}):\n{tail(log, lines=20)}",
+                    f"the {part.name} {reason}. Its last lines ({log}):\n{tail(log, lines=20)}",
                     dependency=part.name,
                 )
             )
@@ -364,7 +365,7 @@ class Supervisor:
         A part that does not answer is shown, not killed: on a busy machine it may be alive and slow.
         """
         while True:
-            await asyncio.sleep(_WATCH_EVERY_S)
+            await asyncio.sleep(self._watch_every_s)
             for name, running in self._parts.items():
                 bound(self._state.logs / f"{name}.log")
                 before = self.status.parts[name]
