@@ -196,7 +196,8 @@ class InstanceActivities:
     @activity.defn
     async def look_for_instances(self, target: EndTarget) -> Look:
         """What of a target a listing taken now still shows."""
-        listing = await self._listing.taken_within(0)
+        async with heartbeating():
+            listing = await self._listing.taken_within(0)
         present = tuple(i.instance_id for i in listing.instances if target.covers(i))
         return Look(present=present)
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 
+from activities.heartbeat import heartbeating
 from dumont.domain.errors import DumontError, NoCapacity
 from dumont.domain.instances import Message, Rental
 from dumont.domain.offers import Choice, GpuRequirement, Offer, rank_offers
@@ -56,11 +57,12 @@ class MarketActivities:
             NoCapacity: Nothing fits; says what comes closest.
         """
         need = ask.requirement
-        offers = await self._provider.search_offers(need)
-        bad = await self._bad_hosts()
-        choices = rank_offers(offers, need, avoid_hosts={*ask.avoid_hosts, *bad}, limit=ask.limit)
-        if not choices:
-            raise NoCapacity(await self._why_none(need, offers), hint=_HINT)
+        async with heartbeating():
+            offers = await self._provider.search_offers(need)
+            avoid = {*ask.avoid_hosts, *await self._bad_hosts()}
+            choices = rank_offers(offers, need, avoid_hosts=avoid, limit=ask.limit)
+            if not choices:
+                raise NoCapacity(await self._why_none(need, offers), hint=_HINT)
         return choices
 
     @activity.defn

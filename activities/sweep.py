@@ -108,6 +108,7 @@ class SweepActivities:
     @activity.defn
     async def revive_machine(self, ask: Revive) -> None:
         """Start a machine's workflow again from its record."""
+        activity.heartbeat()
         for owned in await self._store.owned_machines([ask.machine_id]):
             if not owned.state.phase.final:
                 await self._start_machine(owned.spec, owned.state)

@@ -90,6 +90,11 @@ class Process:
             code = None if self._popen is None else self._popen.returncode
             raise RuntimeError(f"{self.name} ended with {code}:\n{self.log()}")
 
+    @property
+    def ended(self) -> bool:
+        """It was started and has ended by itself."""
+        return self._popen is not None and self._popen.poll() is not None
+
     def log(self) -> str:
         """The end of its log."""
         return (self._folder / f"{self.name}.log").read_text(errors="replace")[-4000:]

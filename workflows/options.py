@@ -2,6 +2,9 @@
 
 Which errors are final is not listed here: an error knows it itself (`DumontError.retryable`), and the
 worker's interceptor tells Temporal.
+
+Heartbeat time-outs are short because they are what a worker's death costs: an activity that was
+running on it is tried elsewhere ten seconds later.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ def _seconds(value: float) -> timedelta:
 
 READ: Final = Options(
     start_to_close_timeout=_seconds(60),
+    heartbeat_timeout=_seconds(10),
     schedule_to_close_timeout=_seconds(120),
     retry_policy=RetryPolicy(initial_interval=_seconds(1), maximum_interval=_seconds(15)),
 )
@@ -45,7 +49,7 @@ LOOKUP: Final = Options(
 ENSURE: Final = Options(
     start_to_close_timeout=_seconds(90),
     schedule_to_close_timeout=_seconds(240),
-    heartbeat_timeout=_seconds(20),
+    heartbeat_timeout=_seconds(10),
     retry_policy=RetryPolicy(initial_interval=_seconds(2), maximum_interval=_seconds(20)),
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
@@ -53,7 +57,7 @@ ENSURE: Final = Options(
 
 WAIT: Final = Options(
     start_to_close_timeout=_seconds(3_600),
-    heartbeat_timeout=_seconds(15),
+    heartbeat_timeout=_seconds(10),
     retry_policy=RetryPolicy(initial_interval=_seconds(1), maximum_interval=_seconds(5)),
     cancellation_type=ActivityCancellationType.TRY_CANCEL,
 )
@@ -61,21 +65,21 @@ WAIT: Final = Options(
 
 MUST: Final = Options(
     start_to_close_timeout=_seconds(120),
-    heartbeat_timeout=_seconds(30),
+    heartbeat_timeout=_seconds(10),
     retry_policy=RetryPolicy(initial_interval=_seconds(1), maximum_interval=_seconds(60)),
     priority=Priority(priority_key=1),
 )
 """What has to happen however long it takes: ending what costs money."""
 
 RECORD: Final = Options(
-    start_to_close_timeout=_seconds(15),
+    start_to_close_timeout=_seconds(10),
     retry_policy=RetryPolicy(initial_interval=_seconds(0.5), maximum_interval=_seconds(30)),
 )
 """Writing down. Unlimited: a record waits for its database."""
 
 WATCH: Final = Options(
     start_to_close_timeout=_seconds(25 * 3_600),
-    heartbeat_timeout=_seconds(15),
+    heartbeat_timeout=_seconds(10),
     retry_policy=RetryPolicy(initial_interval=_seconds(1), maximum_interval=_seconds(15)),
 )
 """A watch of a day, renewed by its workflow."""

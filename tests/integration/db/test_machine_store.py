@@ -34,7 +34,7 @@ async def test_a_repeated_record_is_stored_once(store: PostgresMachineStore, dat
     once = record(spec(), events=(_event("a"), _event("b")))
     await store.record(once)
     await store.record(once)
-    assert [found.machine_id for found in await store.live_machines()] == [once.spec.machine_id]
+    assert [found.spec.machine_id for found in await store.live_machines()] == [once.spec.machine_id]
     assert [e.view.summary for e in await EventLog(database).after(0)] == ["event a", "event b"]
 
 
@@ -76,7 +76,7 @@ async def test_a_destroyed_machine_frees_its_name(store: PostgresMachineStore, d
     async with database.transaction() as connection:
         names = list(await connection.scalars(select(machines.c.name)))
     assert names == ["my-box", "my-box"]
-    assert [found.machine_id for found in await store.live_machines()] == ["m000000000002"]
+    assert [found.spec.machine_id for found in await store.live_machines()] == ["m000000000002"]
 
 
 async def test_events_of_an_unknown_machine_are_kept(
