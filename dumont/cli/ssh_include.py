@@ -47,6 +47,14 @@ def include_allowed() -> bool:
     return load_hosts().include
 
 
+def is_included() -> bool:
+    """Whether the user's configuration includes ours now."""
+    try:
+        return _includes((user_ssh_dir() / "config").read_bytes(), ssh_config_path())
+    except OSError:
+        return False
+
+
 def ensure_include() -> bool:
     """Add the line if it is not there; True when the file was changed.
 

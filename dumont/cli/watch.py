@@ -7,7 +7,7 @@ every so often takes its place until it is back: a watcher sees less promptly, n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from pydantic import ValidationError
@@ -44,7 +44,7 @@ class Watcher:
         self.live = True
         """Whether news come by the stream (else: by asking)."""
 
-    def updates(self) -> Iterator[EventView | MachineView]:
+    def updates(self) -> Generator[EventView | MachineView]:
         """Every event once, oldest first, and the machine each time it may have changed.
 
         It does not end by itself: stop reading when the machine is where you wanted it.

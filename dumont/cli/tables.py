@@ -1,0 +1,212 @@
+"""Resources as tables and cards for people. Colour repeats what the words say, never more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from dumont.cli.credentials import Credentials, Server
+from dumont.cli.text import UNKNOWN, age, clock, gpus, money, number
+from dumont.domain.machine import MachinePhase
+from dumont.domain.resources import (
+    ApiKeyView,
+    EventView,
+    MachineView,
+    OfferView,
+    RungView,
+    SshKeyView,
+)
+
+_PHASE_STYLE = {
+    MachinePhase.REQUESTED: "magenta",
+    MachinePhase.PROVISIONING: "magenta",
+    MachinePhase.RUNNING: "green",
+    MachinePhase.STUCK: "red",
+    MachinePhase.DESTROYING: "yellow",
+    MachinePhase.DESTROYED: "dim",
+}
+
+
+def phase(machine: MachineView) -> Text:
+    """The phase as a coloured word."""
+    return Text(machine.phase.value, style=_PHASE_STYLE.get(machine.phase, ""))
+
+
+def machine_table(*, machines: Sequence[MachineView]) -> Table:
+    """`dumont ls`."""
+    table = _table("NAME", "STATE", "GPU", ">$/H", ">AGE", "SSH", "NOTE")
+    for machine in machines:
+        live = machine.instance
+        table.add_row(
+            machine.name,
+            phase(machine),
+            gpus(count=machine.requirement.gpu_count, model=machine.requirement.gpu),
+            money(live.usd_per_hour) if live else UNKNOWN,
+            age(machine.created_at),
+            f"dumont ssh {machine.name}" if machine.ssh else UNKNOWN,
+            Text(note(machine)),
+        )
+    return table
+
+
+def note(machine: MachineView) -> str:
+    """What a row says beside the state: why it is stuck, how far it climbed."""
+    if machine.phase is MachinePhase.RUNNING:
+        return ""
+    if machine.phase is MachinePhase.PROVISIONING:
+        reached = [rung for rung in machine.ladder if rung.reached_at is not None]
+        if reached:
+            return f"{len(reached)}/{len(machine.ladder)} {reached[-1].sentence}"
+    again = f" (next try {clock(machine.next_try_at)})" if machine.next_try_at else ""
+    return machine.reason + again
+
+
+def machine_card(*, machine: MachineView) -> Table:
+    """`dumont show`."""
+    card = Table.grid(padding=(0, 2))
+    card.add_column(style="dim", no_wrap=True)
+    card.add_column(overflow="fold")
+    need, live = machine.requirement, machine.instance
+    state = phase(machine)
+    if note(machine):
+        state.append(f"  {note(machine)}", style="default")
+    wanted = gpus(count=need.gpu_count, model=need.gpu)
+    rows: list[tuple[str, Text | str]] = [
+        ("name", machine.name),
+        ("id", machine.machine_id),
+        ("state", state),
+        (
+            "wanted",
+            f"{wanted}, {need.rental.value.replace('_', ' ')}, at most "
+            f"{money(need.max_usd_per_hour)}, {number(need.disk_gb, unit=' GB')} disk",
+        ),
+        ("image", need.image),
+    ]
+    if live is not None:
+        place = ", ".join(part for part in (live.region, _host(live.host_id)) if part)
+        rows += [
+            ("instance", f"{live.provider} {live.instance_id} ({live.label})"),
+            ("price", money(live.usd_per_hour)),
+            ("where", place or UNKNOWN),
+            (
+                "ready",
+                f"{clock(live.ready_at)} ({age(live.ready_at)} ago)" if live.ready_at else "no",
+            ),
+        ]
+    if machine.ssh is not None:
+        ssh = machine.ssh
+        rows += [
+            ("connect", f"dumont ssh {machine.name}   or   ssh dumont-{machine.name}"),
+            ("address", f"{ssh.user}@{ssh.host} port {ssh.port}"),
+        ]
+    if machine.host_key is not None:
+        rows.append(("host key", machine.host_key))
+    rows += [
+        ("created", f"{clock(machine.created_at)} ({age(machine.created_at)} ago)"),
+        ("generation", str(machine.generation)),
+    ]
+    if machine.workflow_url is not None:
+        rows.append(("workflow", machine.workflow_url))
+    for name, value in rows:
+        card.add_row(name, value if isinstance(value, Text) else Text(value))
+    if machine.ladder and machine.phase is not MachinePhase.DESTROYED:
+        for index, rung in enumerate(machine.ladder):
+            card.add_row("ladder" if index == 0 else "", rung_line(rung=rung))
+    return card
+
+
+def rung_line(*, rung: RungView) -> Text:
+    """One rung and when it was reached."""
+    if rung.reached_at is None:
+        return Text(f"- {rung.sentence}", style="dim")
+    return Text(f"+ {rung.sentence}  ", style="green").append(clock(rung.reached_at), style="dim")
+
+
+def offer_table(*, offers: Iterable[OfferView]) -> Table:
+    """`dumont offers`."""
+    table = _table(
+        "OFFER", "GPU", ">VRAM", "RENTAL", ">$/H", ">ON DEMAND", ">RELIABLE", "REGION",
+        ">DOWN", ">UP", ">DISK", ">CPUS", ">RAM", ">CUDA",
+    )  # fmt: skip
+    for offer in offers:
+        reliable = None if offer.reliability is None else offer.reliability * 100
+        table.add_row(
+            offer.offer_id,
+            gpus(count=offer.gpu_count, model=offer.gpu),
+            number(offer.gpu_memory_gb, unit=" GB"),
+            offer.rental.value.replace("_", " "),
+            money(offer.usd_per_hour),
+            money(offer.on_demand_usd_per_hour),
+            number(reliable, unit=" %", digits=1),
+            offer.region or UNKNOWN,
+            number(offer.download_mbps, unit=" Mb/s"),
+            number(offer.upload_mbps, unit=" Mb/s"),
+            number(offer.disk_gb, unit=" GB"),
+            number(offer.cpu_cores),
+            number(offer.memory_gb, unit=" GB"),
+            number(offer.cuda, digits=1),
+        )
+    return table
+
+
+def event_line(*, event: EventView) -> Text:
+    """One event of `dumont events`."""
+    line = Text(clock(event.at), style="dim")
+    line.append(f"  {event.machine_name:<16} ", style="bold")
+    line.append(f"{event.kind.value:<24} ", style="cyan")
+    return line.append(event.summary, style="default")
+
+
+def ssh_key_table(*, keys: Iterable[SshKeyView]) -> Table:
+    """`dumont keys ssh ls`."""
+    table = _table("ID", "NAME", "FINGERPRINT", "ADDED")
+    for key in keys:
+        table.add_row(key.key_id, Text(key.name), key.fingerprint, clock(key.created_at))
+    return table
+
+
+def api_key_table(*, keys: Iterable[ApiKeyView]) -> Table:
+    """`dumont keys api ls`."""
+    table = _table("ID", "NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES")
+    for key in keys:
+        table.add_row(
+            key.key_id,
+            Text(key.name),
+            " ".join(key.scopes),
+            clock(key.created_at),
+            clock(key.last_used_at) if key.last_used_at else "never",
+            clock(key.expires_at) if key.expires_at else "never",
+        )
+    return table
+
+
+def server_table(*, credentials: Credentials) -> Table:
+    """`dumont servers`."""
+    table = _table("", "SERVER", "LOGGED IN AS", "BY")
+    for url, server in credentials.servers.items():
+        table.add_row(
+            "*" if url == credentials.default else "", url, server.email or UNKNOWN, how(server)
+        )
+    return table
+
+
+def how(server: Server) -> str:
+    """How a login proves itself."""
+    return "API key" if server.api_key else "password" if server.tokens else "not logged in"
+
+
+def _host(host_id: str | None) -> str | None:
+    return f"host {host_id}" if host_id else None
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
+        )
+    return table
