@@ -7,7 +7,6 @@ reading here is the one that loses neither data nor money, and `docs/providers.m
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 from dumont.domain.instances import (
@@ -158,7 +157,7 @@ def instance_from(row: InstanceRow) -> Instance:
         gpu_count=int(row.num_gpus) if row.num_gpus else None,
         host_id=row.machine_id,
         region=row.geolocation,
-        created_at=None if not row.start_date else datetime.fromtimestamp(row.start_date, UTC),
+        created_at=row.start_date,
     )
 
 
@@ -230,15 +229,15 @@ def _leaves(row: ChargeRow, instance_id: str) -> list[Charge]:
                 instance_id,
             )
         ]
-    if row.amount is None or not row.start:
+    if row.amount is None or row.start is None:
         return []
     return [
         Charge(
             instance_id=instance_id,
             kind=row.type or "unknown",
             usd=row.amount,
-            start=datetime.fromtimestamp(row.start, UTC),
-            end=datetime.fromtimestamp(row.end or row.start, UTC),
+            start=row.start,
+            end=row.end or row.start,
             description=row.description or "",
         )
     ]

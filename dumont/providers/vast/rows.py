@@ -7,6 +7,7 @@ indispensable. Nothing here says what a row means (`mapping.py` does).
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -46,6 +47,11 @@ def _port(value: Any) -> int | None:
     return int(number) if number is not None and 1 <= number <= 65535 else None
 
 
+def _moment(value: Any) -> datetime | None:
+    number = _number(value)
+    return datetime.fromtimestamp(number, UTC) if number and 0 < number < 2**33 else None
+
+
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -69,6 +75,8 @@ Measure = Annotated[float | None, BeforeValidator(_measure)]
 Words = Annotated[str | None, BeforeValidator(_words)]
 Flag = Annotated[bool | None, BeforeValidator(_flag)]
 Port = Annotated[int | None, BeforeValidator(_port)]
+Moment = Annotated[datetime | None, BeforeValidator(_moment)]
+"""A Unix time."""
 Object = Annotated[dict[str, Any], BeforeValidator(_object)]
 
 
@@ -142,8 +150,7 @@ class InstanceRow(_Row):
     gpu_name: Words = None
     num_gpus: Measure = None
     geolocation: Words = None
-    start_date: Measure = None
-    """Unix time."""
+    start_date: Moment = None
 
 
 class ChargeRow(_Row):
@@ -154,8 +161,8 @@ class ChargeRow(_Row):
     """`instance-123`; only on the outermost rows."""
     description: Words = None
     amount: Annotated[float | None, BeforeValidator(_number)] = None
-    start: Measure = None
-    end: Measure = None
+    start: Moment = None
+    end: Moment = None
     items: Annotated[list[Any], BeforeValidator(lambda v: v if isinstance(v, list) else [])] = (
         Field(default_factory=list)
     )
