@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -132,19 +133,24 @@ class Stage:
         )
 
 
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+@asynccontextmanager
+async def on_stage() -> AsyncIterator[Stage]:
+    """A fresh server with both workers polling."""
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=binary("temporal-test-server"),
         data_converter=data_converter(KEYS),
     ) as env:
         await register_search_attributes(env.client)
-        stage = Stage(env)
-        async with (
-            control_worker(env.client, stage.control()),
-            vast_worker(env.client, stage.vast()),
-        ):
-            yield stage
+        made = Stage(env)
+        control = control_worker(env.client, made.control())
+        async with control, vast_worker(env.client, made.vast()):
+            yield made
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with on_stage() as made:
+        yield made
 
 
 def now() -> datetime:
