@@ -7,6 +7,8 @@ the same parts under docker compose instead.
     run         one run in the foreground
     parts       the product's processes, and which stack is made of what
     servers     PostgreSQL, Temporal, S3
+    environment settings as environment variables, and back
+    stacks      which stacks there are here
     layout      ports, addresses, environment
     supervisor  starts, watches, restarts, stops processes
     processes   process identities

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dumont.domain.errors import Conflict, InvalidInput, NotFound
+from dumont.domain.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from dumont.cli.embedded.state import StackStatus
     from dumont.config import Settings
-
-DEMO_STATE = Path(".dumont/demo")
-SERVE_STATE = Path(".dumont/serve")
 
 _StateOption = Annotated[
     Path | None,
@@ -36,6 +33,7 @@ def demo(
 ) -> None:
     """Run the whole product on this machine, with a cloud in a box. Costs nothing."""
     from dumont.cli.embedded.run import run_stack
+    from dumont.cli.embedded.stacks import DEMO_STATE
 
     run_stack(
         mode="demo",
@@ -48,6 +46,7 @@ def demo(
 def serve(state: _StateOption = None) -> None:
     """Run the whole product on this machine, with your clouds (VAST_API_KEY ... in `.env`)."""
     from dumont.cli.embedded.run import run_stack
+    from dumont.cli.embedded.stacks import SERVE_STATE
 
     settings = _settings()
     _check_serve(settings)
@@ -58,24 +57,22 @@ def serve(state: _StateOption = None) -> None:
 def _settings() -> Settings:
     from pydantic import ValidationError
 
-    from dumont.cli.embedded.layout import variable_names
+    from dumont.cli.embedded.environment import describe
     from dumont.config import Settings
 
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        variable = variable_names().get(name, (name,))[0]
+        text = describe(error)
         raise InvalidInput(
-            f"{variable}: {first['msg']}",
-            field=variable,
+            text,
+            field=text.partition(":")[0],
             hint="it comes from the environment or from .env; .env.example explains every variable",
         ) from None
 
 
 def _check_serve(settings: Settings) -> None:
-    from dumont.cli.embedded.layout import variable_names
+    from dumont.cli.embedded.environment import variable_names
 
     names = variable_names()
     for field in ("database_url", "temporal_address", "s3_url"):
@@ -107,9 +104,10 @@ def stack_status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show which parts run, since when, and where."""
+    from dumont.cli.embedded.stacks import find
     from dumont.cli.output import print_json, say
 
-    path, status = _find(state)
+    path, status = find(state)
     alive = status.supervisor.is_alive()
     if as_json:
         data = {"state": str(path), "running": alive, **status.model_dump(mode="json")}
@@ -162,27 +160,12 @@ def stack_stop(state: _StateOption = None) -> None:
     import signal
     import time
 
+    from dumont.cli.embedded.stacks import find
     from dumont.cli.output import say
 
-    path, status = _find(state)
+    path, status = find(state)
     if not status.supervisor.send(signal.SIGTERM):
         raise Conflict(f"dumont {status.mode} on {path} is not running")
     while status.supervisor.is_alive():
         time.sleep(0.1)
     say(f"dumont {status.mode} on {path} has stopped")
-
-
-def _find(state: Path | None) -> tuple[Path, StackStatus]:
-    """The named state directory, or the one of the default ones that is in use."""
-    from dumont.cli.embedded.state import read_status
-
-    candidates = [state] if state else [DEMO_STATE, SERVE_STATE]
-    found = [(path, status) for path in candidates if (status := read_status(path))]
-    if not found:
-        raise NotFound(
-            f"no stack was ever started on {' or '.join(map(str, candidates))}",
-            field="state",
-            hint="name its directory with --state DIR",
-        )
-    running = [entry for entry in found if entry[1].supervisor.is_alive()]
-    return (running or found)[0]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import AliasChoices, AliasPath
-
+from dumont.cli.embedded.environment import clean_environment
 from dumont.cli.embedded.state import StateDir
 from dumont.config import Settings
 
@@ -82,21 +80,6 @@ class Layout:
         return "dumont", self.state.secret("s3")
 
 
-def variable_names() -> dict[str, tuple[str, ...]]:
-    """The environment variables of each field of `Settings`, as pydantic-settings reads them."""
-    prefix = Settings.model_config["env_prefix"]
-    names: dict[str, tuple[str, ...]] = {}
-    for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        if isinstance(alias, AliasChoices):
-            names[name] = tuple(str(choice) for choice in alias.choices)
-        elif isinstance(alias, AliasPath):
-            names[name] = (str(alias.path[0]),)
-        else:
-            names[name] = (alias or f"{prefix}{name}".upper(),)
-    return names
-
-
 def make_layout(*, state: StateDir, settings: Settings | None) -> Layout:
     """Lay a stack out on its state directory.
 
@@ -117,9 +100,3 @@ def make_layout(*, state: StateDir, settings: Settings | None) -> Layout:
         temporal_namespace=given.temporal_namespace,
         s3_bucket=given.s3_bucket,
     )
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without what `Settings` reads, so that nothing slips in unseen."""
-    ours = {name.upper() for names in variable_names().values() for name in names}
-    return {name: value for name, value in os.environ.items() if name.upper() not in ours}

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from dumont.cli.embedded import servers
-from dumont.cli.embedded.layout import Layout, variable_names
+from dumont.cli.embedded.environment import SERVER_FILE, as_variables, set_by_user
+from dumont.cli.embedded.layout import Layout
 from dumont.cli.embedded.supervisor import Launch, Part
 from dumont.config import Settings
 from dumont.domain.errors import DependencyUnavailable
-
-ROLES = "control,provider-vast,provider-gcp"
 
 
 class CloudLine(BaseModel):
@@ -37,7 +37,7 @@ class CloudLine(BaseModel):
 def product_env(
     layout: Layout, *, settings: Settings | None, cloud: CloudLine | None
 ) -> dict[str, str]:
-    """The environment of worker, API and migration.
+    """The product's variables for worker, API and migration.
 
     Args:
         layout: The stack.
@@ -46,7 +46,7 @@ def product_env(
         cloud: The cloud in a box, once it runs.
     """
     key_id, secret = layout.s3_key
-    own = {
+    own: dict[str, Any] = {
         "database_url": servers.database_url(layout),
         "temporal_address": f"127.0.0.1:{layout.ports['temporal']}",
         "temporal_namespace": layout.temporal_namespace,
@@ -55,9 +55,9 @@ def product_env(
         "s3_bucket": layout.s3_bucket,
         "s3_access_key_id": key_id,
         "s3_secret_access_key": secret,
-        "state_dir": str(layout.state.path),
+        "state_dir": layout.state.path,
         "api_host": layout.api_host,
-        "api_port": str(layout.ports["api"]),
+        "api_port": layout.ports["api"],
         "api_url": layout.api_url,
         "owner_email": layout.owner_email,
         "owner_password": layout.owner_password,
@@ -72,26 +72,8 @@ def product_env(
             "gcp_project": cloud.project,
             "gcp_credentials": cloud.gcp_credentials or "",
         }
-    names = variable_names()
-    configured = {} if settings is None else _as_text(settings)
-    return {
-        **layout.env,
-        **{names[field][0]: value for field, value in {**configured, **own}.items()},
-    }
-
-
-def _as_text(settings: Settings) -> dict[str, str]:
-    """The fields a user set, as the text of environment variables."""
-    texts: dict[str, str] = {}
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        if hasattr(value, "get_secret_value"):
-            value = value.get_secret_value()
-        if value is not None:
-            # A relative path means one of the user's directory, not of the part's.
-            value = value.absolute() if isinstance(value, Path) else value
-            texts[name] = json.dumps(value) if isinstance(value, dict) else str(value)
-    return texts
+    given = {} if settings is None else set_by_user(settings)
+    return as_variables({**given, **own})
 
 
 class _Cloud:
@@ -148,10 +130,12 @@ def stack(
 
     def module(*arguments: str) -> Launch:
         line = cloud.line if cloud is not None else None
-        environment = product_env(layout, settings=settings, cloud=line)
+        ours = product_env(layout, settings=settings, cloud=line)
+        if cloud is None or line is not None:
+            layout.state.write(SERVER_FILE, json.dumps(ours, indent=1))
         return Launch(
             command=[sys.executable, "-m", *arguments],
-            env={**environment, "PYTHONUNBUFFERED": "1"},
+            env={**layout.env, **ours, "PYTHONUNBUFFERED": "1"},
             cwd=layout.state.folder("run"),  # no `.env` there that could slip in
         )
 
@@ -160,7 +144,7 @@ def stack(
 
     async def worker() -> Launch:
         port = str(layout.ports["worker_health"])
-        return module("worker", "--roles", ROLES, "--health-port", port)
+        return module("worker", "--health-port", port)
 
     async def api() -> Launch:
         return module("api")

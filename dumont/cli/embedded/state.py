@@ -5,6 +5,7 @@
     secrets.json       passwords of the parts among each other
     owner-password     how the owner logs in
     status.json        which processes run, how they are; what the next start reaps
+    server.json        the configuration the parts got, for `dumont doctor`
     keys.json          the product's encryption keys: back this up
     logs/              one bounded log a part
     postgres/ temporal/ s3/ simcloud/    the parts' data
@@ -158,7 +159,7 @@ class StateDir:
                 if port and port not in chosen.values() and _is_free(port)
             )
         self._stack = _Stack(mode=self.mode, ports={**self._stack.ports, **chosen})
-        self._write("stack.json", self._stack.model_dump_json(indent=1))
+        self.write("stack.json", self._stack.model_dump_json(indent=1))
         return chosen
 
     def secret(self, name: str) -> str:
@@ -167,22 +168,23 @@ class StateDir:
         known = json.loads(path.read_text()) if path.exists() else {}
         if name not in known:
             known[name] = secrets.token_urlsafe(24)
-            self._write(path.name, json.dumps(known, indent=1))
+            self.write(path.name, json.dumps(known, indent=1))
         return str(known[name])
 
     def owner_password(self) -> str:
         """The owner's first password, kept where the owner can read it."""
         path = self.path / "owner-password"
         if not path.exists():
-            self._write(path.name, secrets.token_urlsafe(12) + "\n")
+            self.write(path.name, secrets.token_urlsafe(12) + "\n")
         return path.read_text().strip()
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
+        """Replace a file of the directory, readable by its owner alone."""
         replace_file(path=self.path / name, content=text.encode(), mode=PRIVATE)
 
     def write_status(self, status: StackStatus) -> None:
         """Record what runs, for `dumont stack status` and for the next start."""
-        self._write("status.json", status.model_dump_json(indent=1))
+        self.write("status.json", status.model_dump_json(indent=1))
 
 
 def read_status(path: Path) -> StackStatus | None:

@@ -1,11 +1,18 @@
 """What reaches the parts: everything they need, nothing that slipped in."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dumont.cli.embedded.layout import clean_environment, make_layout, variable_names
+from dumont.cli.embedded.environment import (
+    SERVER_FILE,
+    clean_environment,
+    read_server_settings,
+    variable_names,
+)
+from dumont.cli.embedded.layout import make_layout
 from dumont.cli.embedded.parts import CloudLine, product_env
 from dumont.cli.embedded.state import StateDir
 from dumont.config import Settings
@@ -17,7 +24,7 @@ CLOUD = CloudLine(
     vast_api_key="simulated",
     project="demo-project",
 )
-REAL_NAMES = {name for names in variable_names().values() for name in names}
+OUR_NAMES = {name for names in variable_names().values() for name in names}
 
 
 @pytest.fixture
@@ -48,8 +55,8 @@ def test_a_demo_never_sees_the_users_clouds(
     monkeypatch.setenv("GCP_PROJECT", "real-project")
     monkeypatch.setenv("S3_ENDPOINT_URL", "https://s3.real.example")
     layout = make_layout(state=state, settings=None)
-    env = product_env(layout, settings=None, cloud=CLOUD)
-    assert not [name for name, value in env.items() if "real" in value and name in REAL_NAMES]
+    env = {**layout.env, **product_env(layout, settings=None, cloud=CLOUD)}
+    assert not [name for name, value in env.items() if "real" in value and name in OUR_NAMES]
     settings = settings_of(env, monkeypatch)
     assert settings.vast_api_key
     assert settings.vast_api_key.get_secret_value() == "simulated"
@@ -113,3 +120,12 @@ def test_the_clean_environment_keeps_what_is_not_ours(monkeypatch: pytest.Monkey
     env = clean_environment()
     assert "VAST_API_KEY" not in env
     assert env["SOMETHING_ELSE"] == "y"
+
+
+def test_the_configuration_can_be_read_again(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = make_layout(state=state, settings=None)
+    env = product_env(layout, settings=None, cloud=CLOUD)
+    state.write(SERVER_FILE, json.dumps(env))
+    assert read_server_settings(state.path) == settings_of(env, monkeypatch)
