@@ -11,6 +11,7 @@ earlier run could have left behind is found by recorded identity and ended at th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -120,12 +121,17 @@ class Machines:
         if running is None:
             return
         running.ending = True
-        if not running.frozen:
-            self._signal_init(running, signal.SIGTERM)
-            try:
-                await asyncio.wait_for(running.gone.wait(), grace_s)
-            except TimeoutError:
+        deadline = time.monotonic() + grace_s
+        # again and again: an init that is only starting has no handler yet, and the kernel drops
+        # a signal that PID 1 does not handle
+        while not (running.frozen or running.gone.is_set()):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
                 log.info("machine %s did not end within %.1f s", name, grace_s)
+                break
+            self._signal_init(running, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(running.gone.wait(), min(remaining, 0.5))
         await self.kill(name)
 
     async def kill(self, name: str) -> None:
@@ -142,6 +148,12 @@ class Machines:
                 await asyncio.wait_for(running.gone.wait(), 0.2)
             except TimeoutError:
                 continue
+
+    async def crash(self, name: str) -> None:
+        """Kill a machine as an accident: its provider hears of it as of a death by itself."""
+        if name in self._running:
+            await self.kill(name)
+            self._report(name)
 
     async def freeze(self, name: str) -> None:
         """Stop every process where it stands: connections are taken up but never answered."""
@@ -277,8 +289,11 @@ class Machines:
         running.gone.set()
         if not running.ending:
             log.info("machine %s ended by itself (%s)", name, code)
-            for listener in self._listeners:
-                listener(name)
+            self._report(name)
+
+    def _report(self, name: str) -> None:
+        for listener in self._listeners:
+            listener(name)
 
 
 def _init_environment(spec: MachineSpec) -> dict[str, str]:

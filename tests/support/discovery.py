@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -69,10 +69,14 @@ class Discovery:
             self.check_schema(answer, body)
         return identity
 
+    @cache  # noqa: B019 - one document lives as long as the tests
+    def _validator(self, name: str) -> jsonschema.Draft7Validator:
+        schema = {"$ref": f"#/definitions/{name}", "definitions": self._definitions}
+        return jsonschema.Draft7Validator(schema)
+
     def check_schema(self, name: str, body: Any) -> None:
         """Assert that `body` is a `name`."""
-        schema = {"$ref": f"#/definitions/{name}", "definitions": self._definitions}
-        problems = list(jsonschema.Draft7Validator(schema).iter_errors(body))
+        problems = list(self._validator(name).iter_errors(body))
         assert not problems, "\n".join(
             f"{name}: {'/'.join(map(str, problem.absolute_path))}: {problem.message[:300]}"
             for problem in problems
