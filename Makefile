@@ -13,7 +13,7 @@ TESTS = $(filter $(TEST_ROOTS),$(addprefix tests/,$(TEST_ORDER))) \
   $(filter-out $(addprefix tests/,$(TEST_ORDER)),$(TEST_ROOTS))
 BENCHES = $(subst _,-,$(patsubst benchmarks/%.py,bench-%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
 
-.PHONY: help demo serve setup setup-test test lint format bench web pins clean
+.PHONY: help demo serve setup setup-test test lint format bench web docs pins clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-%: setup-test ## one benchmark: make bench-NAME ARGS="--json FILE"
 	@exec $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 web: setup ## the dashboard, when its sources changed
+
+docs: setup ## write .env.example and docs/configuration.md from the settings
+	@$(BIN)/python scripts/configuration.py
 
 pins: setup-test ## resolve the dependencies anew and write constraints.txt
 	@scripts/pins.sh
