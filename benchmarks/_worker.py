@@ -1,9 +1,10 @@
-"""Worker processes for benchmarks: `python -m benchmarks._worker control|provider`.
+"""Worker processes for benchmarks: `python -m benchmarks._worker control|provider|floor`.
 
 `control` is the product's own control worker: its workflows, sandbox, codec and record activities on
 a real database; only the SSH probes answer at once. `provider` stands in for a provider's worker: the
 same activity names on the same queue, answered at once from memory, with the same writes to the
-database. What is measured is then the control plane alone, not a cloud.
+database. What is measured is then the control plane alone, not a cloud. `floor` runs a workflow that
+does nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from temporalio import activity
 from temporalio.client import Client
@@ -33,6 +34,7 @@ from activities.instances import (
 from activities.market import RankOffers
 from activities.readiness import ReadinessActivities
 from activities.records import RecordActivities
+from benchmarks._floor import Floor
 from benchmarks._machines import HOPELESS_USD
 from dumont.config import Settings
 from dumont.db.engine import Database
@@ -48,7 +50,9 @@ from dumont.temporal.codec import CodecKey
 from dumont.temporal.failures import ErrorInterceptor
 from dumont.temporal.queues import PROVIDER_VAST
 from dumont.temporal.search_attributes import register_search_attributes
-from worker.roles import ControlActivities, control_worker
+from worker.roles import ControlActivities, control_worker, sandbox
+
+FLOOR_QUEUE: Final = "bench-floor"
 
 
 class OpenDoor:
@@ -160,6 +164,10 @@ async def _run(role: str, diary: Path | None) -> None:
                 readiness=ReadinessActivities(shell=OpenDoor(), store=store),
             ),
         )
+    elif role == "floor":
+        worker = Worker(
+            client, task_queue=FLOOR_QUEUE, workflows=[Floor], workflow_runner=sandbox()
+        )
     else:
         instant = InstantProvider(store=store, diary=diary)
         served: list[Any] = [
@@ -182,7 +190,7 @@ async def _run(role: str, diary: Path | None) -> None:
 def main() -> None:
     """Serve until SIGTERM."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("role", choices=["control", "provider"])
+    arguments.add_argument("role", choices=["control", "provider", "floor"])
     arguments.add_argument("--diary", type=Path)
     given = arguments.parse_args()
     asyncio.run(_run(given.role, given.diary))
