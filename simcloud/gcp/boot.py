@@ -102,7 +102,8 @@ def _runner(kind: str, script: str | None) -> str | None:
     """Return a script that runs the user's as Google's guest environment does.
 
     Each line of output is marked on the console, and so is the exit status at the end: people and
-    programs look for it with `getSerialPortOutput`.
+    programs look for it with `getSerialPortOutput`. The marking outlives a shutdown signal, so that
+    a script that means to survive it does not die of a broken pipe.
     """
     if not script:
         return None
@@ -114,7 +115,7 @@ base64 -d >"$script" <<'END'
 END
 chmod 700 "$script"
 [ "$(head -c 2 "$script")" = "#!" ] && run=("$script") || run=(bash "$script")
-"${{run[@]}}" > >(exec sed -u "s/^/{kind}: /") 2>&1
+"${{run[@]}}" > >(trap "" TERM; exec sed -u "s/^/{kind}: /") 2>&1
 code=$?
 rm -f "$script"
 echo "{kind} exit status $code"
