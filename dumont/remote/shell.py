@@ -7,7 +7,9 @@ what it prints is bounded and validated, and everything has a time limit.
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,11 +30,20 @@ MAX_OUTPUT_BYTES = 256 * 1024
 _ABSENT = 90
 _NO_PYTHON = 91
 
+_PYTHONS = (
+    "python3",
+    "python",
+    "/usr/bin/python3",
+    "/usr/local/bin/python3",
+    "/opt/conda/bin/python3",
+    "/venv/main/bin/python3",
+)
+"""Where images have their Python; a login without a shell's start-up files may not find it."""
+
 _RUN_AGENT = """\
 agent="$HOME/.dumont/{file_name}"
 [ -f "$agent" ] || exit {absent}
-for python in python3 python /usr/bin/python3 /usr/local/bin/python3 /opt/conda/bin/python3 \
-/venv/main/bin/python3; do
+for python in {pythons}; do
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || continue
   exec "$python" "$agent" {command}
 done
@@ -97,7 +108,11 @@ class SshShell:
         """Push the agent unless it is there, and run its `hello`. Raises NotReady."""
         archive = self._agent()
         command = _RUN_AGENT.format(
-            file_name=archive.file_name, command="hello", absent=_ABSENT, no_python=_NO_PYTHON
+            file_name=archive.file_name,
+            command="hello",
+            pythons=" ".join(_PYTHONS),
+            absent=_ABSENT,
+            no_python=_NO_PYTHON,
         )
         async with self.login(address, machine_id=machine_id) as connection:
             result = await run(connection, command, timeout_s=60)
@@ -283,8 +298,11 @@ def _at(address: SshAddress) -> str:
 
 
 def _words(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text or type(error).__name__)[:300]
+    if isinstance(error, socket.gaierror):
+        return "the name cannot be resolved"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return (str(error) or type(error).__name__)[:300]
 
 
 def _last_line(output: bytes) -> str:

@@ -124,7 +124,7 @@ def test_an_unexplained_refusal_is_forgotten_slowly() -> None:
 
 def test_refusals_in_a_row_back_off_exponentially() -> None:
     lane = Lane(Limit(interval_s=1.0))
-    holds = []
+    holds: list[float] = []
     for _ in range(10):
         now = lane.ready_at if holds else 0.0
         lane.refused(now=now)

@@ -337,11 +337,15 @@ def test_start_and_stop() -> None:
 def test_a_bid_is_never_left_to_vast() -> None:
     route = "PUT /api/v0/instances/bid_price/9001/"
     vast = Vast().on(route, {"success": True})
-    vast.run(lambda provider: provider.change_bid("9001", usd_per_hour=0.3))
+    _bid(vast, 0.3)
     assert json.loads(vast.calls[0].content) == {"client_id": "me", "price": 0.3}
     for bid in (0.0, -1.0, float("nan")):
         with pytest.raises(RequestRefused):
-            vast.run(lambda provider, bid=bid: provider.change_bid("9001", usd_per_hour=bid))
+            _bid(vast, bid)
+
+
+def _bid(vast: Vast, usd: float) -> None:
+    vast.run(lambda provider: provider.change_bid("9001", usd_per_hour=usd))
 
 
 # Searching
