@@ -18,15 +18,14 @@ from benchmarks._floor import Floor
 from benchmarks._harness import Report, Section, Target, percentile
 from benchmarks._servers import stack
 from benchmarks._worker import FLOOR_QUEUE
+from dumont.domain.events import EventKind
 from dumont.domain.machine import MachinePhase
 
 _TOOK = """
-SELECT extract(epoch FROM max(at) FILTER (WHERE kind = 'ready')
-                        - min(at) FILTER (WHERE kind = 'requested'))
-FROM events WHERE at >= %s AND kind IN ('requested', 'ready')
-GROUP BY machine_id HAVING count(*) = 2
+SELECT extract(epoch FROM max(at) - min(at)) FROM events
+WHERE at >= %s AND kind IN (%s, %s) GROUP BY machine_id HAVING count(*) = 2
 """
-_READY = "SELECT extract(epoch FROM at) FROM events WHERE kind = 'ready' AND at >= %s ORDER BY at"
+_READY = "SELECT extract(epoch FROM at) FROM events WHERE at >= %s AND kind = %s ORDER BY at"
 
 
 async def _machines(fleet: Fleet, count: int, report: Report) -> tuple[float, float]:
@@ -39,8 +38,14 @@ async def _machines(fleet: Fleet, count: int, report: Report) -> tuple[float, fl
     report.say(f"{count} accepted in {accepted:.1f} s")
     await fleet.wait_for(MachinePhase.RUNNING, before + count, seconds=60 + count)
     spent = {name: 1000 * (p.cpu_s() - cpu[name]) / count for name, p in parts.items()}
-    ready = [float(at) for (at,) in await fleet.rows(_READY, began)]
-    took = [float(seconds) for (seconds,) in await fleet.rows(_TOOK, began)]
+    ready = [float(at) for (at,) in await fleet.rows(_READY, began, EventKind.READY.value)]
+    took = [
+        float(seconds)
+        for (seconds,) in await fleet.rows(
+            _TOOK, began, EventKind.REQUESTED.value, EventKind.READY.value
+        )
+    ]
+    assert len(ready) == len(took) == count
     first, last = len(ready) // 10, len(ready) * 9 // 10
     sustained = (last - first) / (ready[last] - ready[first])
     report.add(
