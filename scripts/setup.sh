@@ -75,24 +75,32 @@ python_package() {  # Debian names its venv package by version when it is not th
 }
 
 # A freshly installed sshd would be started and enabled by its package. Debian's own switch against
-# that is policy-rc.d; one that is there already is put back as it was.
+# the start is policy-rc.d; one that is there already is put back as it was.
+policy=/usr/sbin/policy-rc.d
+saved_policy=""
+as_root=()
+restore_policy() {
+  "${as_root[@]}" rm -f $policy
+  if [ -n "$saved_policy" ]; then "${as_root[@]}" mv "$saved_policy" $policy; fi
+}
 install_packages() {
-  local as_root=() policy=/usr/sbin/policy-rc.d saved="" sshd_was_there=true
+  local sshd_was_there=true
   if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || fail "not root and no sudo here; ask an administrator to run:
+    # Without a terminal sudo cannot ask for a password.
+    if ! command -v sudo >/dev/null || { [ ! -t 0 ] && ! sudo -n true 2>/dev/null; }; then
+      fail "not root, and sudo cannot be used here; ask an administrator to run:
     apt-get install --no-install-recommends ${missing[*]}"
+    fi
     as_root=(sudo)
     say "(this needs root; sudo may ask for your password)"
+    sudo true || fail "sudo refused; ask an administrator to run:
+    apt-get install --no-install-recommends ${missing[*]}"
   fi
   program sshd >/dev/null || sshd_was_there=false
   if [ -e $policy ]; then
-    saved=$policy.dumont-setup
-    "${as_root[@]}" mv $policy $saved
+    saved_policy=$policy.dumont-setup
+    "${as_root[@]}" mv $policy $saved_policy
   fi
-  restore_policy() {
-    "${as_root[@]}" rm -f $policy
-    if [ -n "$saved" ]; then "${as_root[@]}" mv "$saved" $policy; fi
-  }
   trap restore_policy EXIT
   printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
   "${as_root[@]}" chmod 755 $policy
@@ -101,8 +109,10 @@ install_packages() {
     apt-get install -y -q --no-install-recommends "${missing[@]}"
   restore_policy
   trap - EXIT
-  if ! $sshd_was_there && command -v systemctl >/dev/null; then
-    "${as_root[@]}" systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true
+  if ! $sshd_was_there && program sshd >/dev/null; then
+    "${as_root[@]}" update-rc.d ssh disable >/dev/null 2>&1 || true
+    "${as_root[@]}" deb-systemd-helper disable ssh.service ssh.socket >/dev/null 2>&1 || true
+    say "(the system's own ssh service stays off: enable it yourself if you want it)"
   fi
 }
 
