@@ -184,6 +184,7 @@ async def _run(role: str, diary: Path | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with worker:
+        print("polling", time.time(), flush=True)
         await stop.wait()
 
 
