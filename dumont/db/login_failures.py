@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import case, delete
+from sqlalchemy import case, delete, update
 from sqlalchemy.dialects.postgresql import insert
 
 from dumont.db.engine import Database
@@ -36,10 +36,13 @@ class LoginFailures:
             row = (await connection.execute(statement)).one()
             return row.failures, row.window_ends_at
 
-    async def forget(self, bucket: str, *, at: datetime) -> None:
-        """The attempt succeeded; also drops buckets whose window is over."""
+    async def forgive(self, bucket: str, *, at: datetime) -> None:
+        """Take one attempt back: it succeeded. Also drops buckets whose window is over."""
         t = login_failures
         async with self._database.transaction() as connection:
             await connection.execute(
-                delete(t).where((t.c.bucket == bucket) | (t.c.window_ends_at < at))
+                update(t).where(t.c.bucket == bucket).values(failures=t.c.failures - 1)
+            )
+            await connection.execute(
+                delete(t).where((t.c.window_ends_at < at) | (t.c.failures <= 0))
             )

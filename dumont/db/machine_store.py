@@ -156,7 +156,7 @@ class PostgresMachineStore:
             found += batch
             if len(batch) < _BATCH:
                 return found
-            last = batch[-1].machine_id
+            last = batch[-1].spec.machine_id
 
     async def record_sightings(
         self, *, provider: str, keys: Sequence[str], at: datetime
@@ -226,7 +226,7 @@ def _rung_event(rung: LadderRecord) -> MachineEvent:
 
 
 def _owned() -> Select[Any]:
-    return select(machines.c.machine_id, machines.c.spec, machines.c.state, machines.c.updated_at)
+    return select(machines.c.spec, machines.c.state, machines.c.updated_at)
 
 
 def _owned_machine(row: Any) -> OwnedMachine:

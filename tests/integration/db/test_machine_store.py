@@ -34,7 +34,9 @@ async def test_a_repeated_record_is_stored_once(store: PostgresMachineStore, dat
     once = record(spec(), events=(_event("a"), _event("b")))
     await store.record(once)
     await store.record(once)
-    assert [found.spec.machine_id for found in await store.live_machines()] == [once.spec.machine_id]
+    assert [found.spec.machine_id for found in await store.live_machines()] == [
+        once.spec.machine_id
+    ]
     assert [e.view.summary for e in await EventLog(database).after(0)] == ["event a", "event b"]
 
 

@@ -1,0 +1,93 @@
+"""What the API's routes stand on, put together once per process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from activities.market import Browse, Browsed
+from api.commands import Commands
+from api.metrics import Metrics
+from api.remember import Remembered
+from api.stream import Hub
+from dumont.config import Settings
+from dumont.db.api_keys import ApiKeys
+from dumont.db.engine import Database
+from dumont.db.events import EventLog
+from dumont.db.login_failures import LoginFailures
+from dumont.db.machines import Machines
+from dumont.db.sessions import Sessions
+from dumont.db.ssh_keys import SshKeys
+from dumont.db.users import Users
+from dumont.security.keys import load_or_create_keys
+from dumont.security.passwords import Passwords
+from dumont.security.tokens import AccessTokens
+from dumont.temporal.codec import CodecKey, EncryptionCodec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The parts of one API process."""
+
+    settings: Settings
+    database: Database
+    users: Users
+    sessions: Sessions
+    api_keys: ApiKeys
+    ssh_keys: SshKeys
+    login_failures: LoginFailures
+    machines: Machines
+    event_log: EventLog
+    hub: Hub
+    commands: Commands
+    offers: Remembered[Browse, Browsed]
+    codec: EncryptionCodec
+    passwords: Passwords
+    access_tokens: AccessTokens
+    metrics: Metrics
+
+    @property
+    def session_life(self) -> timedelta:
+        """How long a log-in lasts without being renewed."""
+        return timedelta(seconds=self.settings.refresh_token_s)
+
+
+def compose(settings: Settings) -> Services:
+    """Put the parts together. Opens no connection.
+
+    Raises:
+        DependencyUnavailable: The keys file cannot be used.
+        InvalidInput: A URL of the settings is malformed.
+    """
+    keys = load_or_create_keys(settings.keys_path)
+    codec_keys = [CodecKey(key_id=key.key_id, key=key.key) for key in keys.codec]
+    database = Database(settings.database_url.get_secret_value())
+    machines, event_log = Machines(database), EventLog(database)
+    metrics = Metrics()
+    return Services(
+        settings=settings,
+        database=database,
+        users=Users(database),
+        sessions=Sessions(database),
+        api_keys=ApiKeys(database),
+        ssh_keys=SshKeys(database),
+        login_failures=LoginFailures(database),
+        machines=machines,
+        event_log=event_log,
+        hub=Hub(
+            database=database,
+            event_log=event_log,
+            machines=machines,
+            settings=settings,
+            metrics=metrics,
+        ),
+        # Vast.ai counts searches by the day.
+        offers=Remembered(for_s=10),
+        commands=Commands(settings, codec_keys=codec_keys),
+        codec=EncryptionCodec(codec_keys),
+        passwords=Passwords(),
+        access_tokens=AccessTokens(
+            keys.token, issuer=f"dumont/{settings.env}", lifetime_s=settings.access_token_s
+        ),
+        metrics=metrics,
+    )
