@@ -56,7 +56,7 @@ async def _api(url: str) -> Answer:
     ]
     if down:
         return Answer(
-            status="fail",
+            status="warn" if response.is_success else "fail",
             detail=f"{url} answers, but {'; '.join(down)}",
             hint="look at that part on the server; with an embedded stack: `dumont stack status`",
         )

@@ -136,7 +136,7 @@ async def test_a_part_that_never_answers_is_restarted(state: StateDir) -> None:
         parts=[Part(name="api", launch=silent.launch, check=check, start_timeout_s=0.3)],
         backoff=toys.QUICK,
     )
-    with pytest.raises(DependencyUnavailable, match="not healthy after 0.3 s: still warming up"):
+    with pytest.raises(DependencyUnavailable, match=r"not healthy after 0\.3 s: still warming up"):
         await supervisor.start()
     await supervisor.stop()
     assert journal(state.path) == ["start api", "stop api"] * 3
