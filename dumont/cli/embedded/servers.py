@@ -110,6 +110,7 @@ def _postgres_user(folder: Path) -> str:
     # program and the data.
     nobody = pwd.getpwnam("nobody")
     _give(folder, uid=nobody.pw_uid, gid=nobody.pw_gid)
+    folder.parent.chmod(0o711)  # the state directory may be passed through, still not read
     reach = 'cd "$1" && "$2" --version'
     program = str(_PG_BIN / "postgres")
     if _works(_exec_command("nobody", "/bin/sh", "-c", reach, "sh", str(folder), program)):
