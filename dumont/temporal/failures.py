@@ -21,8 +21,6 @@ from temporalio.worker import (
 from dumont.domain.errors import (
     BY_CODE,
     DumontError,
-    MachineError,
-    OfferGone,
     OutcomeUnknown,
     ProviderError,
 )
@@ -33,10 +31,6 @@ _MAX_MESSAGE: Final = 2_000
 
 AMBIGUOUS_RETRY: Final = timedelta(seconds=10)
 """After a lost answer, wait before looking: the write may still be on its way."""
-
-
-_EXPECTED: Final = (MachineError, OfferGone)
-"""Outcomes of a market, not faults of ours: they are not logged with a traceback nor counted."""
 
 
 class ErrorFacts(Message):
@@ -69,9 +63,8 @@ def to_application_error(error: DumontError) -> ApplicationError:
         type=error.code,
         non_retryable=not error.retryable,
         next_retry_delay=retry_after,
-        category=ApplicationErrorCategory.BENIGN
-        if isinstance(error, _EXPECTED)
-        else ApplicationErrorCategory.UNSPECIFIED,
+        # Raised on purpose, told in one line below: no traceback, no failure metric of the SDK's.
+        category=ApplicationErrorCategory.BENIGN,
     )
 
 
@@ -102,8 +95,8 @@ class _ActivityErrors(ActivityInboundInterceptor):
         try:
             return await super().execute_activity(input)
         except DumontError as error:
-            if not error.retryable:
-                activity.logger.warning("final: %s: %s", error.code, error.message)
+            again = "tried again" if error.retryable else "final"
+            activity.logger.warning("%s: %s (%s)", error.code, error.message, again)
             raise to_application_error(error) from error
 
 
