@@ -130,9 +130,7 @@ class GcpProvider:
         """Every VM in all zones whose name starts so; a zone that does not answer fails the list."""
 
         def send(s: Services) -> list[Instance]:
-            request = s.types.AggregatedListInstancesRequest(
-                project=self.account, max_results=500, return_partial_success=False
-            )
+            request = s.types.AggregatedListInstancesRequest(project=self.account, max_results=500)
             found = []
             for page in s.instances.aggregated_list(request=request, **s.options).pages:
                 if page.unreachables:

@@ -25,8 +25,6 @@ from dumont.providers.gcp.errors import (
 
 T = TypeVar("T")
 
-SCOPE = "https://www.googleapis.com/auth/compute"
-
 _POLLS_S = (0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Pauses between looks at an operation; the last one repeats. A long poll would save a few reads and
 hold a thread for two minutes after its caller is gone."""
@@ -154,26 +152,13 @@ class ComputeClient:
     def _build(self) -> Services:
         # Two to three seconds and 100 MB: only for who really talks to Google.
         from google.api_core.client_options import ClientOptions
-        from google.auth.credentials import AnonymousCredentials
         from google.cloud import compute_v1
-        from google.oauth2.service_account import Credentials
 
-        service_account: Any = Credentials
-        anonymous: Any = AnonymousCredentials
-        if self._credentials is None:
-            credentials = anonymous()
-        else:
-            try:
-                credentials = service_account.from_service_account_info(
-                    dict(self._credentials), scopes=[SCOPE]
-                )
-            except ValueError as error:
-                raise AuthFailed(
-                    f"the Google service account cannot be used: {error}",
-                    provider=PROVIDER,
-                    field="GCP_CREDENTIALS",
-                    hint="it must be the whole JSON file that Google made for the account's key",
-                ) from None
+        from dumont.providers.gcp.credentials import anonymous, service_account
+
+        credentials = (
+            anonymous() if self._credentials is None else service_account(self._credentials)
+        )
         options = ClientOptions(api_endpoint=self._url) if self._url else None
         made = {"credentials": credentials, "client_options": options}
         return Services(
