@@ -99,6 +99,19 @@ async def until_reachable(address: str, port: int) -> bool:
     return False
 
 
+async def host_keys(address: str, port: int) -> dict[str, str]:
+    """Return the host keys of a reachable machine by type, as `ssh-keyscan` sees them."""
+    process = await asyncio.create_subprocess_exec(
+        *("ssh-keyscan", "-T", "5", "-p", str(port), address),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    output, _ = await process.communicate()
+    rows = [line.split() for line in output.decode().splitlines()]
+    return {row[1]: row[2] for row in rows if len(row) == 3}
+
+
 def _process_inside(machines: Machines, machine: str) -> int | None:
     """Return a process that lives in the machine's namespaces."""
     own = os.readlink("/proc/self/ns/pid")

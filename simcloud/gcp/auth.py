@@ -23,6 +23,12 @@ from simcloud.store import Store
 
 ANONYMOUS = "anonymous"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_GOOGLE_AUDIENCES = (
+    "https://oauth2.googleapis.com/token",
+    "https://accounts.google.com/o/oauth2/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+)
+"""Clients that cannot be given an audience name Google's own."""
 _LONGEST_ASSERTION_S = 3600
 _SKEW_S = 300
 
@@ -117,7 +123,7 @@ class Tokens:
                 "unsupported_grant_type", f"Invalid grant_type: {form.get('grant_type')}"
             )
         claims = self._verify(form.get("assertion", ""))
-        if claims.get("aud") not in (self._token_uri, "https://oauth2.googleapis.com/token"):
+        if claims.get("aud") not in (self._token_uri, *_GOOGLE_AUDIENCES):
             raise TokenError("invalid_grant", "Invalid JWT: audience is not this endpoint.")
         if "target_audience" in claims:
             return {

@@ -179,7 +179,7 @@ class MetadataServers:
         return None
 
     async def _write(self, request: Request, instance: Instance, path: str) -> Response:
-        enabled = (instance.metadata_value("enable-guest-attributes") or "").upper() == "TRUE"
+        enabled = instance.guest_attributes_enabled
         key = path.removeprefix(_GUEST_ATTRIBUTES)
         if not path.startswith(_GUEST_ATTRIBUTES) or key.count("/") != 1 or not enabled:
             return _refusal(403, "Guest attributes are not enabled, or not written to <ns>/<key>.")

@@ -24,4 +24,6 @@ def routes(service: Service) -> list[Route]:
             body = {"error": refused.slug, "error_description": refused.description}
             return reply(body, status=400)
 
-    return [Route("/token", token, methods=["POST"])]
+    # the older paths are those of accounts.google.com and www.googleapis.com
+    paths = ("/token", "/o/oauth2/token", "/oauth2/v4/token")
+    return [Route(path, token, methods=["POST"]) for path in paths]

@@ -231,20 +231,29 @@ class Power:
             await asyncio.wait([starting])
             raise
         if ssh and not without_keys:
-            await self._add_accounts(instance)
+            await self._furnish(instance)
 
-    async def _add_accounts(self, instance: Instance) -> None:
-        """Make the accounts that the engine does not; only where there is something to make."""
+    async def _furnish(self, instance: Instance) -> None:
+        """Do what Google's guest agent does at boot, where there is something to do.
+
+        Accounts that the engine does not make, and host keys for who asked for guest attributes.
+        """
         logins = boot.ssh_accounts(instance, self._inventory.metadata)
-        others = set(logins) - {instance.login_user}
-        if not others and shutil.which("sudo") is None:
-            return
+        more_logins = bool(set(logins) - {instance.login_user}) or shutil.which("sudo") is not None
         assert instance.address is not None
         assert instance.ssh_port is not None
-        if await accounts.until_reachable(instance.address, instance.ssh_port):
+        if not more_logins and not instance.guest_attributes_enabled:
+            return
+        if not await accounts.until_reachable(instance.address, instance.ssh_port):
+            return
+        if more_logins:
             await accounts.ensure_accounts(
                 self._context.machines, instance.machine, logins, primary=instance.login_user
             )
+        if instance.guest_attributes_enabled:
+            keys = await accounts.host_keys(instance.address, instance.ssh_port)
+            for kind, key in keys.items():
+                instance.guest_attributes[f"hostkeys/{kind}"] = key
 
     async def _power_off(self, instance: Instance, *, grace_s: float) -> None:
         if grace_s > 0:

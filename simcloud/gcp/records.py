@@ -122,6 +122,11 @@ class Instance(Record):
         """Whether it holds a machine: counted by quotas and billed as such."""
         return self.status not in ("TERMINATED", "SUSPENDED")
 
+    @property
+    def guest_attributes_enabled(self) -> bool:
+        """Whether its guest may publish attributes."""
+        return (self.metadata_value("enable-guest-attributes") or "").upper() == "TRUE"
+
     def metadata_value(self, key: str) -> str | None:
         """Return the value of one of its own metadata keys."""
         return next((item["value"] for item in self.metadata if item["key"] == key), None)

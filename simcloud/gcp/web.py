@@ -148,7 +148,7 @@ def classifier(methods: Sequence[Method]) -> Callable[[Scope, bytes], Call]:
                 instance = _name_in(body)
             return Call(operation=method.name, instance=instance, label=instance)
         last = scope["path"].rstrip("/").rpartition("/")[2]
-        if scope["path"] == "/token":
+        if last == "token":
             return Call(operation="oauth.token")
         return Call(operation={"v1": "batch", "skus": "skus.list"}.get(last, "unknown"))
 

@@ -146,7 +146,12 @@ async def get_guest_attributes(ask: Ask) -> dict[str, Any]:
             items.append({"namespace": found_namespace, "key": found_key, "value": value})
     path = ask.service.inventory.instance_path(zone=instance.zone, name=instance.name)
     if not items:
-        raise errors.not_found(f"{path}/guestAttributes/{query}")
+        # gcloud goes by this very wording to tell "none yet" from a failure
+        raise errors.GoogleError(
+            code=404,
+            reason="notFound",
+            message=f"The resource '{query}' of type 'Guest Attribute' was not found.",
+        )
     return {
         "kind": "compute#guestAttributes",
         "queryPath": query,
