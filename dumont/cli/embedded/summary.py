@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from dumont.cli.embedded.layout import Layout
@@ -76,9 +75,7 @@ class Narrator:
     def ready(self, login: Login) -> None:
         """Everything works: where things are, how to log in, what to type next."""
         layout = self._layout
-        table = Table.grid(padding=(0, 2))
-        for name, url in self.urls().items():
-            table.add_row(Text(name, style="bold"), Text(url, style="cyan"))
+        rows = [(name, Text(url, style="cyan")) for name, url in self.urls().items()]
         password_file = layout.state.path / "owner-password"
         if layout.state.mode == "demo":
             how = Text(f"{layout.owner_email}  password {layout.owner_password}")
@@ -88,20 +85,20 @@ class Narrator:
             )
         else:
             how = Text(f"{layout.owner_email}  with DUMONT_OWNER_PASSWORD")
-        table.add_row(Text("Log in", style="bold"), how)
-        table.add_row(Text("Logs", style="bold"), Text(_short_path(layout.state.logs)))
+        rows += [("Log in", how), ("Logs", Text(_short_path(layout.state.logs)))]
         self._console.print()
-        self._console.print(table)
+        for name, text in rows:
+            self._console.print(Text.assemble((f"{name:<20}", "bold"), text))
         self._console.print()
-        if login is Login.READY:
-            self._console.print("The command line is logged in. In another terminal:")
-        elif login is Login.NOT_DEFAULT:
-            self._console.print(
-                "The command line is logged in; your default server stays another one. "
-                "In another terminal:"
-            )
+        if login.problem is not None:
+            self._console.print(Text(f"The command line could not be logged in: {login.problem}"))
+        elif login.is_default:
+            self._console.print("The command line is logged in.")
         else:
-            self._console.print("The command line could not be logged in. In another terminal:")
+            self._console.print(
+                "The command line is logged in; your default server stays another one."
+            )
+        self._console.print("In another terminal:")
         for command in self._next_commands(login):
             self._console.print(Text(f"    {command}"))
         self._console.print()
@@ -110,10 +107,10 @@ class Narrator:
     def _next_commands(self, login: Login) -> list[str]:
         activate = Path(sys.executable).with_name("activate")
         commands = [f". {shlex.quote(_short_path(activate))}"] if activate.exists() else []
-        if login is Login.NOT_DEFAULT:
-            commands.append(f"export DUMONT_API_URL={self._layout.api_url}")
-        elif login is Login.FAILED:
+        if login.problem is not None:
             commands.append(f"dumont login --server {self._layout.api_url}")
+        elif not login.is_default:
+            commands.append(f"export DUMONT_API_URL={self._layout.api_url}")
         return [
             *commands,
             'dumont up my-box --gpu "RTX 4090" --max-price 0.60',
