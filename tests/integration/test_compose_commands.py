@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import shutil
@@ -10,15 +11,21 @@ import tempfile
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
+import asyncssh
 import httpx
 import psycopg
 import pytest
 
 from tests.support import compose
-from tests.support.compose_host import Host
+from tests.support.compose_host import Host, wait_until
 
 pytestmark = pytest.mark.timeout(600)
+
+
+WORKERS = ("worker-control", "worker-provider-vast")
+PASSWORD = "a password for this test"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +80,56 @@ def test_the_store_takes_our_key_and_nobody_else(host: Host) -> None:
     assert _s3("PUT", f"{url}/a", key=key, content=b"hello").status_code == 200
     assert httpx.get(f"{url}/a").status_code == 403
     assert _s3("GET", f"{url}/a", key=key).content == b"hello"
+
+
+def test_our_services_start_rent_and_stop(host: Host) -> None:
+    """Everything by its own command: migration, workers, API; one machine lives and dies on them."""
+    host.build_image()
+    host.run_script("temporal-namespace")
+    host.start("migrate")
+    assert host.finish("migrate") == 0, host.log("migrate")
+    cloud = host.start_cloud()
+    key = {"VAST_URL": cloud["vast_url"], "VAST_API_KEY": cloud["vast_api_key"]}
+    host.start("worker-control")
+    host.start("worker-provider-vast", key)
+    host.start("api", {"DUMONT_OWNER_PASSWORD": PASSWORD})
+    for name in (*WORKERS, "api"):
+        wait_until(functools.partial(host.is_healthy, name), what=f"{name} is healthy")
+
+    with httpx.Client(base_url=f"http://{host.addresses['127.0.0.1:8766']}/api/v1") as http:
+        http.headers["Authorization"] = f"Bearer {_log_in(http)}"
+        public = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+        wanted: dict[str, Any] = {
+            "name": "my-box",
+            "requirement": {"gpu": "RTX 4090", "max_usd_per_hour": 2.0},
+            "ssh_keys": [public],
+        }
+        assert http.post("/machines", json=wanted).status_code == 201
+        _wait_for_phase(http, "running")
+        assert http.delete("/machines/my-box").status_code == 202
+        _wait_for_phase(http, "destroyed")
+
+    for name in ("api", *WORKERS):
+        assert host.stop(name) == 0, host.log(name)
+
+
+def _log_in(http: httpx.Client) -> str:
+    login = {"email": compose.REQUIRED["DUMONT_OWNER_EMAIL"], "password": PASSWORD}
+    answer = http.post("/auth/login", json=login)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["access_token"])
+
+
+def _wait_for_phase(http: httpx.Client, phase: str) -> None:
+    seen: list[str] = []
+
+    def there() -> bool:
+        machine = http.get("/machines/my-box").raise_for_status().json()
+        if f"{machine['phase']}: {machine['reason']}" not in seen:
+            seen.append(f"{machine['phase']}: {machine['reason']}")
+        return bool(machine["phase"] == phase)
+
+    wait_until(there, what=f"the machine is {phase}", seconds=180, seen=seen)
 
 
 def _s3(method: str, url: str, *, key: tuple[str, str], content: bytes = b"") -> httpx.Response:

@@ -66,8 +66,8 @@ def load(env: Mapping[str, str] | None = None) -> dict[str, Any]:
     return model
 
 
-def copied_by_image() -> dict[str, str]:
-    """Path in the tree -> path in the image, for what the image's last stage takes from the tree."""
-    last_stage = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.MULTILINE)[-1]
-    copies = re.findall(r"^COPY (?!--from)(\S+) (\S+)$", last_stage, re.MULTILINE)
-    return dict(copies)
+def built_from() -> set[str]:
+    """The files and folders of the tree from which the image's Python part is built."""
+    (stage,) = re.findall(r"^FROM \S+ AS python$(.*?)^FROM ", DOCKERFILE.read_text(), re.M | re.S)
+    copies = re.findall(r"^COPY (.+) \S+$", stage, re.M)
+    return {source for sources in copies for source in sources.split()}

@@ -3,11 +3,12 @@
 Each service's command, environment and health check are taken from the model that Docker Compose
 made of the file; what containers would give them is replaced: service names and 0.0.0.0 become the
 loopback address, fixed ports become free ones, volumes become directories. Our own services run from
-a directory with exactly what the image is built from, so that a file missing there is missing here.
+a wheel made of exactly what the image is built from, so that a file missing there is missing here.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -41,7 +42,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
+def wait_until(
+    condition: Callable[[], bool], *, what: str, seconds: float = 60, seen: Sequence[str] = ()
+) -> None:
     """Poll a condition.
 
     Raises:
@@ -49,7 +52,7 @@ def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 60)
     """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s {[*seen]}"
         time.sleep(0.1)
 
 
@@ -233,6 +236,29 @@ class Host:
 
         wait_until(healthy, what="SeaweedFS")
 
+    def start_cloud(self) -> dict[str, str]:
+        """A cloud in a box in the place of the real one; what it says of itself."""
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "simcloud",
+            "--state",
+            self.directory / "cloud",
+            "--json",
+        ]
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.directory)}
+        self.spawn("simcloud", command, env=env, cwd=compose.ROOT)
+        lines: list[str] = []
+
+        def said() -> bool:
+            self.must_run("simcloud")
+            lines[:] = [line for line in self.log("simcloud").splitlines() if line.startswith("{")]
+            return bool(lines)
+
+        wait_until(said, what="simcloud")
+        line: dict[str, str] = json.loads(lines[0])
+        return line
+
     def run_script(self, name: str) -> str:
         """Run a job whose command is a mounted script; what it printed.
 
@@ -251,14 +277,20 @@ class Host:
     # --- our own services ------------------------------------------------------------------------
 
     def build_image(self) -> None:
-        """Lay out what the image has: the copied folders, and dependencies without this checkout."""
-        app = self.directory / "app"
-        for source, target in compose.copied_by_image().items():
-            shutil.copytree(
-                compose.ROOT / source, app / target, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        packages = self.directory / "site-packages"
-        packages.mkdir()
+        """Lay out what the image has: our wheel made of what it copies, and the dependencies."""
+        build, packages = self.directory / "build", self.directory / "site-packages"
+        build.mkdir()
+        for source in compose.built_from():
+            if (compose.ROOT / source).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(compose.ROOT / source, build / source, ignore=ignored)
+            else:
+                shutil.copy(compose.ROOT / source, build)
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run(
+            [*pip, "install", "-q", "--no-deps", "--target", packages, build],
+            check=True, capture_output=True, timeout=180,
+        )  # fmt: skip
         for entry in Path(sysconfig.get_path("purelib")).iterdir():
             if not re.match(r"_?_?(editable|dumont)", entry.name):
                 (packages / entry.name).symlink_to(entry)
@@ -272,12 +304,12 @@ class Host:
             arguments = [a.replace(_HEALTH_PORT, self._health_ports[name]) for a in arguments]
         inside = {
             "PYTHONPATH": str(self.directory / "site-packages"),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "DUMONT_WEB_DIR": str(compose.ROOT / "web" / "dist"),
             "DUMONT_API_PORT": self.port("127.0.0.1:8766"),
         }
         self.spawn(
             name, [sys.executable, "-S", *arguments],
-            env=self.environment(name, {**inside, **(extra or {})}), cwd=self.directory / "app",
+            env=self.environment(name, {**inside, **(extra or {})}), cwd=self.directory,
         )  # fmt: skip
 
     def finish(self, name: str, *, seconds: float = 120) -> int:
