@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
-from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from dumont.cli.credentials import Server
 from dumont.cli.http import Http
 from dumont.cli.sse import Message, decode, lines
-from dumont.domain.errors import DependencyUnavailable
+from dumont.domain.errors import DependencyUnavailable, InvalidInput
 from dumont.domain.resources import (
     Accepted,
     ApiKeyCreate,
@@ -31,6 +31,8 @@ from dumont.domain.resources import (
 )
 
 R = TypeVar("R", bound=BaseModel)
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 PAGE = 200
 """Items asked for at once: the most the API gives."""
@@ -221,5 +223,7 @@ def _body(model: BaseModel) -> object:
 
 
 def _part(text: str) -> str:
-    """One path segment, whatever a person typed."""
-    return quote(text, safe="")
+    """One path segment; nothing a person types may reach another resource than the one named."""
+    if not _SEGMENT.fullmatch(text):
+        raise InvalidInput(f"{text!r} is not a name or id", field="name")
+    return text

@@ -25,8 +25,8 @@ from dumont.domain.errors import (
     Unauthenticated,
 )
 
-TIMEOUT = httpx.Timeout(connect=5, read=30, write=10, pool=5)
-"""Seconds. A read of 30 s outlives the slowest look-up at a provider."""
+TIMEOUT = httpx.Timeout(connect=5, read=45, write=10, pool=5)
+"""Seconds. A read of 45 s outlives the slowest look-up at a provider."""
 
 STREAM_TIMEOUT = httpx.Timeout(connect=5, read=25, write=10, pool=5)
 """Seconds. The server pings every 10: silence for 25 is a broken stream."""
