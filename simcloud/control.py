@@ -7,12 +7,11 @@ reference.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,10 +19,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from simcloud.context import CloudContext
+from simcloud.control_body import read_body
 from simcloud.faults import FaultRule
 from simcloud.machines import processes
-
-Body = TypeVar("Body", bound=BaseModel)
 
 
 class ClockChange(BaseModel):
@@ -44,25 +42,6 @@ class GpuOverride(BaseModel):
 
     utilization: float | None = None
     memory_mb: float | None = None
-
-
-async def read_body(request: Request, model: type[Body]) -> Body:
-    """Return the validated body of a control request.
-
-    Raises:
-        HTTPException: 422 naming the field that is wrong.
-    """
-    raw = await request.body()
-    try:
-        return model.model_validate(json.loads(raw or b"{}"))
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'body'}: {each['msg']}"
-            for each in error.errors()
-        )
-        raise HTTPException(422, problems) from error
-    except ValueError as error:
-        raise HTTPException(422, f"body: not JSON ({error})") from error
 
 
 def create_app(context: CloudContext, *, vast_app: Starlette, gcp_app: Starlette) -> Starlette:
@@ -174,7 +153,7 @@ def _clock_routes(context: CloudContext) -> list[Route]:
 def _machine_routes(context: CloudContext) -> list[Route]:
     machines = context.machines
     actions: dict[str, Callable[[str], Awaitable[None]]] = {
-        "kill": machines.kill,
+        "kill": machines.crash,
         "freeze": machines.freeze,
         "thaw": machines.thaw,
     }

@@ -23,21 +23,16 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import uvicorn
-from starlette.applications import Starlette
 
 from simcloud import control
 from simcloud.clock import Clock
 from simcloud.context import CloudContext, Settings
 from simcloud.faults import Faults
+from simcloud.gcp import app as gcp
 from simcloud.machines import AddressPool, Machines
 from simcloud.store import Store
 from simcloud.traffic import Traffic
 from simcloud.vast import app as vast
-
-try:  # TEMPORARY until the Google side is in place
-    from simcloud.gcp import app as gcp
-except ImportError:
-    gcp = None
 
 log = logging.getLogger(__name__)
 
@@ -123,11 +118,7 @@ async def _run(
     announce: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
     vast_app = vast.create_app(context)
-    if gcp is None:
-        gcp_app = Starlette()
-        gcp_app.state.start_line, gcp_app.state.control_routes = {"project": None}, []
-    else:
-        gcp_app = gcp.create_app(context)
+    gcp_app = gcp.create_app(context)
     control_app = control.create_app(context, vast_app=vast_app, gcp_app=gcp_app)
     servers = {
         name: _Server(

@@ -1,0 +1,1 @@
+"""The endpoints of Vast.ai's REST API, by what they are about."""
