@@ -35,9 +35,9 @@ want() {  # want PACKAGE WHY TEST...: note the package when the test fails
   fi
 }
 reasons=()
-program() { command -v "$1" || [ -x "/usr/sbin/$1" ]; }
+program() { type -P "$1" || [ -x "/usr/sbin/$1" ]; }
 library() { compgen -G "/usr/lib/*/$1*" || compgen -G "/usr/lib/$1*" || compgen -G "/usr/lib64/$1*"; }
-chromium() { program chromium || program chromium-browser || program google-chrome; }
+has_browser() { program chromium || program chromium-browser || program google-chrome; }
 
 find_python() {
   local candidate
@@ -67,7 +67,14 @@ check_packages() {
   fi
   if $for_tests; then
     want libnss-wrapper "tests of the built-in cloud without root" library libnss_wrapper.so
-    want chromium "the dashboard's tests run in a real browser" chromium
+    if has_browser >/dev/null; then
+      :
+    elif grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then
+      # Ubuntu's package is a stub around a snap, which fails in containers.
+      say "note: no Chromium or Google Chrome here; the dashboard's tests will be skipped"
+    else
+      want chromium "the dashboard's tests run in a real browser" false
+    fi
   fi
 }
 python_package() {  # Debian names its venv package by version when it is not the default python3
