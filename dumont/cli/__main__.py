@@ -17,7 +17,7 @@ def main() -> None:
     try:
         from dumont.cli.app import app
 
-        app()
+        app(prog_name="dumont")
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:

@@ -81,21 +81,17 @@ def report_error(error: DumontError, *, as_json: bool) -> ExitCode:
         from rich.text import Text
 
         text = Text("Error: ", style="bold red")
-        text.append(sentence(error.message), style="default")
+        text.append(error.message.rstrip(".") if error.field else _stop(error.message), "default")
         if error.field:
-            text.append(f" ({error.field})", style="dim")
+            text.append(f" ({error.field}).", style="dim")
         if error.hint:
-            text.append(" " + sentence(error.hint), style="default")
+            text.append(f" {error.hint[:1].upper()}{_stop(error.hint)[1:]}", style="default")
         stderr_console().print(text)
     sys.stderr.flush()
     return code
 
 
-def sentence(text: str) -> str:
-    """`text` with a capital letter in front and a full stop behind, unless it has its own marks."""
+def _stop(text: str) -> str:
+    """`text` with a full stop, unless it ends in a mark of its own."""
     text = text.strip()
-    if not text:
-        return text
-    if text[:1].islower() and not text.startswith("dumont"):
-        text = text[0].upper() + text[1:]
-    return text if text[-1] in ".!?:`" else text + "."
+    return text if not text or text[-1] in ".!?" else text + "."

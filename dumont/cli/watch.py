@@ -77,6 +77,9 @@ class Watcher:
         with closing(self._api.stream(after=self._seq, machine=self._machine_id)) as messages:
             for message in messages:
                 self.live = True
+                if message.ping:
+                    # A moment to look around, in case something came without news.
+                    yield from self._missed()
                 update = parse(message)
                 if isinstance(update, EventView):
                     if update.seq <= self._seq:
@@ -86,7 +89,6 @@ class Watcher:
                 if isinstance(update, MachineView):
                     yield update
                 else:
-                    # After news, and at each ping in case a change came without any.
                     yield self._api.machine(ref=self._machine_id)
 
     def _missed(self) -> Iterator[EventView]:
