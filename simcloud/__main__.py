@@ -54,6 +54,19 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="SECONDS",
         help="time between two moves of market prices (default 5)",
     )
+    parser.add_argument(
+        "--gcp-anonymous",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve Google's API to clients without credentials too (default: yes)",
+    )
+    parser.add_argument(
+        "--gcp-preempt-hours",
+        type=_positive,
+        default=None,
+        metavar="HOURS",
+        help="mean time until a Spot VM is preempted at random (default: never)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -69,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
         boot_seconds=options.boot_seconds,
         strict=options.strict,
         market_tick=options.market_tick,
+        gcp_anonymous=options.gcp_anonymous,
+        gcp_preempt_hours=options.gcp_preempt_hours,
     )
     ports = Ports(vast=options.vast_port, gcp=options.gcp_port, control=options.control_port)
 
@@ -95,6 +110,7 @@ def _sentences(summary: dict[str, Any]) -> str:
         (
             f"Vast.ai API      {summary['vast_url']}   key {summary['vast_api_key']}",
             f"Google Compute   {summary['gcp_url']}   project {summary['project']}",
+            f"                 service account {summary['gcp_credentials']}",
             f"Control page     {summary['control_url']}",
             inside[summary["isolation"]],
         )
@@ -124,7 +140,7 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 

@@ -27,6 +27,10 @@ class Settings:
     """Whether rate limits and quotas are enforced as the real clouds do."""
     market_tick: float = 5.0
     """Real seconds between two moves of market prices."""
+    gcp_anonymous: bool = True
+    """Whether Google's API serves requests without credentials."""
+    gcp_preempt_hours: float | None = None
+    """Mean virtual hours until a running Spot VM is preempted at random; None is never."""
 
 
 @dataclass(kw_only=True)

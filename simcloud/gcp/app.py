@@ -40,6 +40,8 @@ def create_app(context: CloudContext) -> Starlette:
         return await batch.serve(request, app)
 
     async def unknown(request: Request, missing: Exception) -> Response:
+        if request.url.path.startswith("/compute/v1/projects/"):
+            return refuse(errors.not_implemented(f"{request.method} {request.url.path}"))
         return refuse(errors.not_found(request.url.path))
 
     app = Starlette(

@@ -8,6 +8,7 @@
   + quota_exceeded            403 quotaExceeded
   + not_ready                 400 resourceNotReady
   + unauthenticated           401 authError
+  + not_implemented           501 notImplemented (simcloud's own: the real cloud may have it)
 
 The functions build the one exception class; `body` renders it. Failures that Google reports inside
 an operation instead are `OperationError`.
@@ -116,6 +117,15 @@ def quota_exceeded(*, metric: str, limit: float, region: str) -> GoogleError:
         domain="usageLimits",
         reason="quotaExceeded",
         message=f"Quota '{metric}' exceeded.  Limit: {limit:.1f} in region {region}.",
+    )
+
+
+def not_implemented(call: str) -> GoogleError:
+    """Refuse a call that Google has (or may have) and simcloud has not."""
+    return GoogleError(
+        code=501,
+        reason="notImplemented",
+        message=f"simcloud does not implement {call}; docs/simcloud-google.md lists what it does.",
     )
 
 

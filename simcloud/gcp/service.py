@@ -32,7 +32,7 @@ class Service:
         self.tokens = Tokens(store=store, project=PROJECT, token_uri=f"{context.gcp_url}/token")
         self.credentials_file = context.settings.state.resolve() / "gcp-credentials.json"
         self.tokens.write_credentials(self.credentials_file)
-        self._settings = store.collection("gcp_settings")
+        self._anonymous_allowed = context.settings.gcp_anonymous
         self.inventory = Inventory(store=store, project=PROJECT)
         self.operations = Operations(store=store, clock=clock, project=PROJECT)
         self.ledger = Ledger(store=store, clock=clock)
@@ -61,11 +61,11 @@ class Service:
     @property
     def anonymous_allowed(self) -> bool:
         """Whether requests without credentials are served."""
-        return bool(self._settings.get("anonymous_allowed") is not False)
+        return self._anonymous_allowed
 
     def allow_anonymous(self, allowed: bool) -> None:
-        """Choose whether requests without credentials are served."""
-        self._settings.put("anonymous_allowed", allowed)
+        """Choose whether requests without credentials are served, until the next start."""
+        self._anonymous_allowed = allowed
 
     async def start(self) -> None:
         """Take up where an earlier simcloud with this state ended, and begin to watch."""

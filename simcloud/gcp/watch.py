@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
 
 from simcloud.context import CloudContext
 from simcloud.gcp import errors
@@ -30,8 +29,7 @@ class Watch:
         self._inventory = inventory
         self._lifecycle = lifecycle
         self._settings = context.store.collection("gcp_settings")
-        stored: Any = self._settings.get("preempt_mean_hours")
-        self._mean_hours: float | None = stored
+        self._mean_hours = context.settings.gcp_preempt_hours
         self._marked = 0.0
 
     @property
@@ -40,9 +38,8 @@ class Watch:
         return self._mean_hours
 
     def set_preempt_mean_hours(self, hours: float | None) -> None:
-        """Choose how often Spot instances are preempted at random."""
+        """Choose how often Spot instances are preempted at random, until the next start."""
         self._mean_hours = hours
-        self._settings.put("preempt_mean_hours", hours)
 
     def last_seen(self) -> float:
         """Return when a simcloud with this state was last known to run."""

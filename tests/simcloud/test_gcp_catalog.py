@@ -42,6 +42,8 @@ def test_unknown_places_are_refused_as_google_does(google: Google) -> None:
     other = google.get("/compute/v1/projects/someone-elses/zones", expect=404)
     assert other["error"]["errors"][0]["reason"] == "notFound"
     google.get("/compute/v1/nonsense", expect=404)
+    missing = google.post("global/instanceTemplates", {}, expect=501)
+    assert "does not implement POST" in missing["error"]["message"]
 
 
 def test_machine_types_have_googles_sizes(google: Google) -> None:

@@ -218,7 +218,7 @@ def test_settings_of_a_stopped_instance(google: Google) -> None:
     found = google.instance("settings")
     assert found["machineType"].endswith("/e2-medium")
     assert found["scheduling"]["preemptible"] is True
-    google.wait(google.post(f"{path}/setDeletionProtection", deletionProtection="true"))
+    google.wait(google.post(f"{path}/setDeletionProtection", deletionProtection="True"))
     google.delete(path, expect=412)
     google.wait(google.post(f"{path}/setDeletionProtection", deletionProtection="false"))
     google.wait(

@@ -96,19 +96,25 @@ def _set_service_account(ask: Ask, instance: Instance) -> None:
 
 
 def _set_deletion_protection(ask: Ask, instance: Instance) -> None:
-    instance.deletion_protection = ask.query.get("deletionProtection", "true") == "true"
+    instance.deletion_protection = _flag(ask, "deletionProtection", default="true")
 
 
 def _set_disk_auto_delete(ask: Ask, instance: Instance) -> None:
     device = ask.query.get("deviceName", "")
-    wanted = ask.query.get("autoDelete", "").lower()
-    if wanted not in ("true", "false"):
-        raise errors.invalid("autoDelete", wanted, "Must be 'true' or 'false'.")
+    wanted = _flag(ask, "autoDelete", default="")
     for attachment in instance.disks:
         if attachment.device_name == device:
-            attachment.auto_delete = wanted == "true"
+            attachment.auto_delete = wanted
             return
     raise errors.invalid("deviceName", device, "No such device is attached to the instance.")
+
+
+def _flag(ask: Ask, name: str, *, default: str) -> bool:
+    # gcloud writes Python's True
+    text = ask.query.get(name, default).lower()
+    if text not in ("true", "false"):
+        raise errors.invalid(name, text, "Must be 'true' or 'false'.")
+    return text == "true"
 
 
 async def get_serial_port_output(ask: Ask) -> dict[str, Any]:
