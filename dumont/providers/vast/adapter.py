@@ -253,7 +253,10 @@ class VastProvider:
         return sorted(offers, key=lambda o: (o.usd_per_hour, o.offer_id))
 
     async def _row(self, instance_id: str) -> InstanceRow | None:
-        raw = await self._client.show(instance_id)
+        try:
+            raw = await self._client.show(instance_id)
+        except InstanceGone:
+            return None
         if raw is None:
             return None
         try:

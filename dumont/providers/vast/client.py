@@ -11,7 +11,13 @@ from typing import Any
 
 import httpx
 
-from dumont.domain.errors import AuthFailed, OutcomeUnknown, ProviderUnavailable, RequestRefused
+from dumont.domain.errors import (
+    AuthFailed,
+    InstanceGone,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    RequestRefused,
+)
 from dumont.providers.gateway import Gateway
 from dumont.providers.vast.errors import PROVIDER, contract_id, error_for
 
@@ -71,7 +77,9 @@ class VastClient:
 
     async def search(self, query: Mapping[str, Any]) -> list[Any]:
         """Offer rows. `query` is a filter body of `POST /bundles/`."""
-        payload = await self._call("search", "POST", "/api/v0/bundles/", body=query)
+        payload = await self._call(
+            "search", "POST", "/api/v0/bundles/", body=query, about_instance=False
+        )
         return _rows(payload, "offers")
 
     async def create(self, offer_id: str, order: Mapping[str, Any]) -> str:
@@ -122,7 +130,9 @@ class VastClient:
         }
         if after_token is not None:
             query["after_token"] = after_token
-        return await self._call("list", "GET", "/api/v1/instances/", query=query)
+        return await self._call(
+            "list", "GET", "/api/v1/instances/", query=query, about_instance=False
+        )
 
     async def update(self, instance_id: str, change: Mapping[str, Any]) -> None:
         """Change `state` or `label`."""
@@ -163,7 +173,7 @@ class VastClient:
 
     async def account(self) -> dict[str, Any]:
         """Who the key belongs to."""
-        return await self._call("account", "GET", "/api/v0/users/current")
+        return await self._call("account", "GET", "/api/v0/users/current", about_instance=False)
 
     async def charges_page(
         self, *, since: int, until: int, after_token: str | None
@@ -177,7 +187,9 @@ class VastClient:
         }
         if after_token is not None:
             query["after_token"] = after_token
-        return await self._call("charges", "GET", "/api/v0/charges/", query=query)
+        return await self._call(
+            "charges", "GET", "/api/v0/charges/", query=query, about_instance=False
+        )
 
     async def _call(
         self,
@@ -188,6 +200,7 @@ class VastClient:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         lost: type[ProviderUnavailable] | type[OutcomeUnknown] = ProviderUnavailable,
+        about_instance: bool = True,
     ) -> dict[str, Any]:
         async def attempt() -> dict[str, Any]:
             try:
@@ -201,7 +214,16 @@ class VastClient:
                     f"Vast.ai's answer to {operation!r} was lost: {_reason(error)}",
                     provider=PROVIDER,
                 ) from error
-            return _judge(response)
+            try:
+                return _judge(response)
+            except InstanceGone as error:
+                if about_instance:
+                    raise
+                raise ProviderUnavailable(
+                    f"Vast.ai does not know {method} {path}: {error.message}",
+                    provider=PROVIDER,
+                    hint="check VAST_URL",
+                ) from error
 
         return await self._gateway.call(operation, attempt)
 

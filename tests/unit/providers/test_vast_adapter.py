@@ -167,16 +167,23 @@ def test_an_offer_id_cannot_become_a_path() -> None:
 # Reading
 
 
-def test_get_and_its_two_ways_of_absence() -> None:
-    vast = Vast().on(SHOW, {"instances": instance_row()}, {"instances": None})
+def test_get_and_the_two_ways_of_absence() -> None:
+    gone = error(404, "no_such_instance")
+    vast = Vast().on(SHOW, {"instances": instance_row()}, {"instances": None}, gone)
 
-    async def use(provider: VastProvider) -> tuple[Instance | None, Instance | None]:
-        return await provider.get("9001"), await provider.get("9001")
+    async def use(provider: VastProvider) -> list[Instance | None]:
+        return [await provider.get("9001") for _ in range(3)]
 
-    present, absent = vast.run(use)
+    present, *absent = vast.run(use)
     assert present is not None
     assert present.state is InstanceState.RUNNING
-    assert absent is None
+    assert absent == [None, None]
+
+
+def test_a_wrong_address_is_not_an_empty_account() -> None:
+    vast = Vast().on(LIST, error(404, "not_found", "no such route"))
+    with pytest.raises(ProviderUnavailable):
+        listed(vast)
 
 
 @pytest.mark.parametrize(
