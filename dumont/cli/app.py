@@ -93,15 +93,17 @@ app.command("servers", rich_help_panel=_ACCOUNT)(account.servers)
 app.add_typer(keys.app, name="keys", rich_help_panel=_ACCOUNT)
 
 
-def _deferred(name: str, *, target: str, help: str) -> None:
-    """Mount a command whose code is loaded only when it is called.
+DEFERRED = {
+    "demo": "dumont.cli.embedded.commands:demo",
+    "serve": "dumont.cli.embedded.commands:serve",
+    "stack": "dumont.cli.embedded.commands:stack",
+    "doctor": "dumont.cli.doctor:doctor",
+}
+"""Commands whose code is loaded only when they are called: `module:attribute`, a `typer.Typer` or a
+command function."""
 
-    Args:
-        name: What it is called.
-        target: `module:attribute`, a `typer.Typer` or a command function.
-        help: Its line in `dumont --help`.
-    """
 
+def _defer(name: str, *, help: str) -> None:
     @app.command(
         name,
         help=help,
@@ -110,32 +112,16 @@ def _deferred(name: str, *, target: str, help: str) -> None:
         rich_help_panel=_STACK,
     )
     def run(ctx: typer.Context) -> None:
-        module, _, attribute = target.partition(":")
+        module, _, attribute = DEFERRED[name].partition(":")
         loaded = getattr(import_module(module), attribute)
         if not isinstance(loaded, typer.Typer):
-            function, loaded = loaded, typer.Typer(pretty_exceptions_enable=False)
+            function, loaded = loaded, typer.Typer(add_completion=False)
             loaded.command(name)(function)
         command = typer.main.get_command(loaded)
         command.main(args=list(ctx.args), prog_name=f"dumont {name}", obj=session_of(ctx))
 
 
-_deferred(
-    "demo",
-    target="dumont.cli.embedded.commands:demo",
-    help="Run the whole product here, on a cloud in a box.",
-)
-_deferred(
-    "serve",
-    target="dumont.cli.embedded.commands:serve",
-    help="Run the whole product here, on the real clouds named in .env.",
-)
-_deferred(
-    "stack",
-    target="dumont.cli.embedded.commands:stack",
-    help="Look at the stack that runs here, or stop it.",
-)
-_deferred(
-    "doctor",
-    target="dumont.cli.doctor:doctor",
-    help="Check every dependency, key and quota, and say what to do.",
-)
+_defer("demo", help="Run the whole product here, on a cloud in a box.")
+_defer("serve", help="Run the whole product here, on the real clouds named in .env.")
+_defer("stack", help="Look at the stack that runs here, or stop it.")
+_defer("doctor", help="Check every dependency, key and quota, and say what to do.")

@@ -37,6 +37,7 @@ _BY_CODE = {
     "forbidden": ExitCode.AUTH,
     "conflict": ExitCode.CONFLICT,
     "precondition_failed": ExitCode.CONFLICT,
+    "too_many_attempts": ExitCode.UNAVAILABLE,
     "dependency_unavailable": ExitCode.UNAVAILABLE,
 }
 
