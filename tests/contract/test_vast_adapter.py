@@ -162,6 +162,7 @@ async def test_an_instances_whole_life(provider: GpuProvider) -> None:
         offer.gpu_usd_per_hour * 1.15 + offer.usd_per_hour - offer.gpu_usd_per_hour, abs=0.001
     )
     assert running.created_at is not None
+    assert running.usd_per_hour is not None
 
     await provider.stop(instance_id)
     stopped = await until_state(provider, instance_id, InstanceState.STOPPED)
