@@ -6,8 +6,11 @@ import asyncio
 import time
 from typing import Any
 
-from dumont.domain.machine import MachinePhase
+from temporalio.client import WorkflowHandle
+
+from dumont.domain.machine import MachinePhase, MachineState
 from tests.chaos.conftest import ENV, World
+from workflows.machine import Machine
 
 
 async def gone(world: World, label: str, *, seconds: float) -> bool:
@@ -19,10 +22,20 @@ async def gone(world: World, label: str, *, seconds: float) -> bool:
     return False
 
 
+async def first_instance(world: World, handle: WorkflowHandle[Machine, MachineState]) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = world.instances(handle)
+        if found:
+            return str(found[0]["id"])
+        await asyncio.sleep(0.5)
+    raise AssertionError("nothing was rented within 30 s")
+
+
 def rent_behind_our_back(world: World, label: str) -> None:
     """What a zombie, or somebody else with the same account, would do."""
     with world.cloud.vast() as http:
-        search = {"gpu_name": {"eq": "RTX 3090"}, "num_gpus": {"eq": 1}, "type": "on-demand"}
+        search = {"num_gpus": {"eq": 1}, "gpu_name": {"neq": "RTX 4090"}, "type": "on-demand"}
         offers = ask(http, "POST", "/api/v0/bundles/", search)["offers"]
         body = {"client_id": "me", "image": "x", "disk": 10, "label": label, "runtype": "ssh"}
         ask(http, "PUT", f"/api/v0/asks/{offers[0]['id']}/", body)
@@ -50,9 +63,10 @@ async def test_a_create_whose_answer_is_lost_is_not_repeated(world: World) -> No
 
 
 async def test_outbid_while_starting_moves_on_to_the_next_offer(world: World) -> None:
-    world.cloud.control.add_fault("outbid_at_birth", operation="asks.create", times=1)
+    world.cloud.control.add_fault("never_leaves_loading", operation="instances.boot", times=1)
     world.worker()
     handle = await world.start()
+    world.cloud.control.vast(await first_instance(world, handle), "outbid")
     state = await world.until(handle, MachinePhase.RUNNING, seconds=90)
     assert state.instance is not None
     assert state.instance.label.endswith("-a2")
@@ -83,9 +97,11 @@ async def test_a_blind_provider_kills_nobody(world: World) -> None:
     world.worker()
     handle = await world.start()
     state = await world.until(handle, MachinePhase.RUNNING, seconds=60)
-    for effect in ("http_500", "html", "empty"):
-        world.cloud.control.add_fault(effect, operation="instances.list", times=5)
+    for effect in ("server_error", "html", "empty_list"):
+        fault = world.cloud.control.add_fault(effect, operation="instances.list_v1", times=5)
         await asyncio.sleep(6)
+        rules = {rule["id"]: rule for rule in world.cloud.control.get("/faults")["faults"]}
+        assert rules[fault]["hits"] > 0 if fault in rules else True
     world.cloud.control.clear_faults()
     await asyncio.sleep(4)
     assert world.recorded(handle.id.removeprefix("machine/")) == state
