@@ -7,6 +7,7 @@ the same parts under docker compose instead.
     run         one run in the foreground
     parts       the product's processes, and which stack is made of what
     servers     PostgreSQL, Temporal, S3
+    cloud       the cloud in a box; power_on: its machines, when a demo starts again
     environment settings as environment variables, and back
     stacks      which stacks there are here
     layout      ports, addresses, environment

@@ -8,30 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
 from dumont.cli.embedded import servers
+from dumont.cli.embedded.cloud import Cloud, CloudLine
 from dumont.cli.embedded.environment import SERVER_FILE, as_variables, set_by_user
 from dumont.cli.embedded.layout import Layout
 from dumont.cli.embedded.supervisor import Launch, Part
 from dumont.config import Settings
 from dumont.domain.errors import DependencyUnavailable
-
-
-class CloudLine(BaseModel):
-    """What `python -m simcloud --json` says when it is ready."""
-
-    vast_url: str
-    gcp_url: str
-    control_url: str
-    vast_api_key: str
-    project: str
-    gcp_credentials: str | None = None
-    """File of the service account's key, as one would download it from Google."""
 
 
 def product_env(
@@ -76,43 +63,6 @@ def product_env(
     return as_variables({**given, **own})
 
 
-class _Cloud:
-    """The cloud in a box: its process, and what it said about itself when it was ready."""
-
-    def __init__(self, layout: Layout, *, boot_seconds: str | None) -> None:
-        self._layout = layout
-        self._folder = layout.state.folder("simcloud")
-        self._said = self._folder / "ready.json"
-        self._boot_seconds = boot_seconds
-        self.line: CloudLine | None = None
-
-    def part(self) -> Part:
-        return Part(name="simcloud", launch=self._launch, check=self._check, grace_s=10)
-
-    async def _launch(self) -> Launch:
-        state = self._folder / "state"
-        command = [sys.executable, "-m", "simcloud", "--state", str(state), "--json"]
-        for name in ("vast", "gcp", "control"):
-            command += [f"--{name}-port", str(self._layout.ports[name])]
-        if self._boot_seconds:
-            command += ["--boot-seconds", self._boot_seconds]
-        return Launch(command=command, env=self._layout.env, cwd=self._folder, stdout=self._said)
-
-    async def _check(self) -> None:
-        line = _read_line(self._said)
-        # Any answer is one: it asks for a key, which is as it should be.
-        async with servers.http_client() as client:
-            await client.get(line.vast_url)
-        self.line = line
-
-
-def _read_line(path: Path) -> CloudLine:
-    try:
-        return CloudLine.model_validate_json(path.read_text())
-    except (FileNotFoundError, ValidationError):
-        raise DependencyUnavailable("not ready yet", dependency="simcloud") from None
-
-
 def stack(
     layout: Layout, *, settings: Settings | None = None, boot_seconds: str | None = None
 ) -> list[Part]:
@@ -123,10 +73,10 @@ def stack(
         settings: The user's configuration, for real clouds; None for the cloud in a box.
         boot_seconds: How long instances of the cloud in a box take to load, `LO,HI`.
     """
-    cloud = _Cloud(layout, boot_seconds=boot_seconds) if settings is None else None
+    cloud = Cloud(layout, boot_seconds=boot_seconds) if settings is None else None
     needs: tuple[str, ...] = ("database-tables", "postgres", "temporal", "s3")
     if cloud is not None:
-        needs += ("simcloud",)
+        needs += ("simcloud", "machine-power")
 
     def module(*arguments: str) -> Launch:
         line = cloud.line if cloud is not None else None
@@ -155,7 +105,7 @@ def stack(
         servers.postgres(layout),
         servers.temporal(layout),
         servers.object_store(layout),
-        *([cloud.part()] if cloud is not None else []),
+        *(cloud.parts() if cloud is not None else []),
         Part(name="database-tables", launch=upgrade, needs=("postgres",)),
         Part(
             name="worker",

@@ -19,6 +19,7 @@ _TITLES = {
     "temporal": "Temporal",
     "s3": "S3 store",
     "simcloud": "cloud in a box",
+    "machine-power": "its machines",
     "database-tables": "database tables",
     "worker": "worker",
     "api": "API and dashboard",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -172,6 +174,24 @@ def test_a_killed_part_comes_back(demo: Demo, victim: str) -> None:
     until(lambda: demo.dumont("ls").returncode == 0)
 
 
+def ssh_address(demo: Demo) -> tuple[str, int]:
+    shown = json.loads(demo.dumont("show", "my-box", "--json").stdout)
+    return shown["ssh"]["host"], shown["ssh"]["port"]
+
+
+def reads_its_file(demo: Demo) -> bool:
+    done = demo.dumont("ssh", "my-box", "--", "cat", "/workspace/note")
+    return done.returncode == 0 and done.stdout == "still here"
+
+
+def test_a_machine_can_be_rented_and_used(demo: Demo) -> None:
+    done = demo.dumont("up", "my-box", "--gpu", "RTX 4090", "--max-price", "0.60")
+    assert done.returncode == 0, done.stderr
+    done = demo.dumont("ssh", "my-box", "--", "printf 'still here' > /workspace/note")
+    assert done.returncode == 0, done.stderr
+    assert reads_its_file(demo)
+
+
 def test_a_killed_supervisor_leaves_nothing_and_the_next_resumes(demo: Demo) -> None:
     urls = demo.status.urls
     parts = [part.process for part in demo.status.parts.values() if part.process]
@@ -181,17 +201,28 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_resumes(demo: Demo) -> 
     demo.start()
     assert not [part for part in parts if part.is_alive()]
     assert demo.status.urls == urls
-    supervisor = ProcessId.of(demo.process.pid) if demo.process else None
-    assert demo.status.supervisor == supervisor
+    assert demo.process is not None
+    assert demo.status.supervisor == ProcessId.of(demo.process.pid)
     assert demo.dumont("whoami").returncode == 0
-    assert demo.dumont("ls").returncode == 0
+    until(lambda: reads_its_file(demo))
 
 
-def test_ctrl_c_leaves_nothing(demo: Demo) -> None:
+def test_ctrl_c_leaves_nothing_and_the_next_start_resumes(demo: Demo) -> None:
     assert demo.processes()
+    address = ssh_address(demo)
     assert demo.end(signal.SIGINT) == 0
     assert demo.output.read_text().rstrip().endswith("Stopped.")
     assert demo.processes() == {}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=5)
     status = demo.dumont("stack", "status", "--state", str(demo.state))
     assert status.returncode == 1
     assert "is not running" in status.stdout
+
+    demo.start()
+    until(lambda: reads_its_file(demo))
+    done = demo.dumont("stack", "stop", "--state", str(demo.state))
+    assert done.returncode == 0, done.stderr
+    assert demo.processes() == {}
+    assert demo.process is not None
+    assert demo.process.wait(10) == 0

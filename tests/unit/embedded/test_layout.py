@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dumont.cli.embedded.cloud import CloudLine
 from dumont.cli.embedded.environment import (
     SERVER_FILE,
     clean_environment,
@@ -13,7 +14,7 @@ from dumont.cli.embedded.environment import (
     variable_names,
 )
 from dumont.cli.embedded.layout import make_layout
-from dumont.cli.embedded.parts import CloudLine, product_env
+from dumont.cli.embedded.parts import product_env
 from dumont.cli.embedded.state import StateDir
 from dumont.config import Settings
 
