@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,7 +74,8 @@ class RequestContext:
             self._tell(scope, status, time.perf_counter() - started, streaming=streaming)
 
     def _tell(self, scope: Scope, status: int, seconds: float, *, streaming: bool) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        # Whether it holds the prefix depends on the version of FastAPI.
+        route = getattr(scope.get("route"), "path", "none").removeprefix("/api/v1")
         if not streaming:
             self._metrics.requests.labels(scope["method"], route, str(status)).observe(seconds)
         log.debug(
@@ -83,10 +85,6 @@ class RequestContext:
             status=status,
             ms=round(seconds * 1000, 1),
         )
-
-
-class _TooLarge(Exception):
-    pass
 
 
 class BodyLimit:
@@ -102,29 +100,21 @@ class BodyLimit:
             return
         limit = MAX_CODEC_BODY if scope["path"].startswith(_CODEC) else MAX_BODY
         declared = Headers(scope=scope).get("content-length", "0")
-        received, started = 0, False
+        if declared.isdigit() and int(declared) > limit:
+            await errors.too_large(Request(scope), limit=limit)(scope, receive, send)
+            return
+        received = 0
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise _TooLarge
+                # FastAPI passes this one on to the error handlers; any other becomes a 400.
+                raise HTTPException(413, f"the body is larger than {limit:,} bytes")
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            if declared.isdigit() and int(declared) > limit:
-                raise _TooLarge
-            await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not started:
-                answer = errors.too_large(Request(scope), limit=limit)
-                await answer(scope, receive, send)
+        await self._app(scope, counted, send)
 
 
 class CodecCors:

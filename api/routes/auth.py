@@ -11,8 +11,8 @@ from api.auth import COOKIE, NEEDS_LOGIN, Anyone, Parts, check_origin
 from api.errors import documented
 from api.services import Services
 from dumont.db.sessions import Session
-from dumont.domain.errors import TooManyAttempts, Unauthenticated
-from dumont.domain.resources import Login, Refresh, Tokens, UserView
+from dumont.domain.errors import Forbidden, InvalidInput, TooManyAttempts, Unauthenticated
+from dumont.domain.resources import Login, PasswordChange, Refresh, Tokens, UserView
 from dumont.security.tokens import Claims, TokenKind, digest, new_token
 
 router = APIRouter(prefix="/auth", tags=["auth"])
@@ -51,8 +51,7 @@ async def login(body: Login, request: Request, response: Response, services: Par
             "e-mail or password is wrong",
             hint="the first owner's password is in the API's log, or in <state>/owner-password",
         )
-    for bucket in buckets:
-        await services.login_failures.forgive(bucket, at=now)
+    await _forgive(services, buckets, now)
     cookie, refresh = new_token(TokenKind.COOKIE), new_token(TokenKind.REFRESH)
     session = await services.sessions.open(
         found[0],
@@ -111,6 +110,29 @@ async def logout(
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
 
 
+@router.post(
+    "/password",
+    status_code=204,
+    responses=documented(*NEEDS_LOGIN, "invalid_input", "too_many_attempts"),
+)
+async def change_password(
+    body: PasswordChange, request: Request, principal: Anyone, services: Parts
+) -> None:
+    """Change your password. Logs you out everywhere else; API keys stay."""
+    now = datetime.now(UTC)
+    if principal.session_id is None:
+        raise Forbidden("a password is changed by the person who knows it, not by an API key")
+    buckets = await _limit(services, request, principal.user.email, now)
+    found = await services.users.by_email(principal.user.email)
+    if found is None or not await services.passwords.verify(found[1], body.current_password):
+        raise InvalidInput("this is not your password now", field="current_password")
+    await _forgive(services, buckets, now)
+    await services.users.set_password(
+        principal.user.user_id, password_hash=await services.passwords.hash(body.new_password)
+    )
+    await services.sessions.end_others(principal.user.user_id, keep=principal.session_id, at=now)
+
+
 @router.get("/me", responses=documented(*NEEDS_LOGIN))
 async def me(principal: Anyone) -> UserView:
     """Who these credentials belong to."""
@@ -131,6 +153,11 @@ async def _limit(
                 "too many failed log-ins", retry_after=(ends_at - now).total_seconds()
             )
     return buckets
+
+
+async def _forgive(services: Services, buckets: tuple[str, str], now: datetime) -> None:
+    for bucket in buckets:
+        await services.login_failures.forgive(bucket, at=now)
 
 
 def _tokens(services: Services, session: Session, refresh: str, now: datetime) -> Tokens:

@@ -54,9 +54,10 @@ async def decode_payloads(request: Request, principal: CodecUser, services: Part
         raise Forbidden("payloads belong to the whole deployment; only its administrators see them")
     try:
         sealed = json_format.Parse(await request.body(), Payloads())
-        opened = await services.codec.decode(sealed.payloads)
-    except (json_format.ParseError, UnicodeDecodeError) as error:
+    except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(f"not Temporal payloads: {error}", field="payloads") from None
+    try:
+        opened = await services.codec.decode(sealed.payloads)
     except UndecodablePayload as error:
         raise InvalidInput(
             str(error), field="payloads", hint="was it sealed by another deployment?"

@@ -176,30 +176,42 @@ class Machines:
             after: End of the page before.
             limit: Length of the page.
         """
-        wanted: list[ColumnElement[bool]] = [machines.c.owner_id == owner_id]
-        if not phases:
-            wanted.append(_LIVE)
-        elif len(phases) == 1:
-            wanted.append(machines.c.phase == phases[0].value)
-        else:
-            wanted.append(machines.c.phase.in_([phase.value for phase in phases]))
-        if name is not None:
-            wanted.append(machines.c.name == name)
-        if after is not None:
-            place = tuple_(machines.c.created_at, machines.c.machine_id)
-            wanted.append(place < tuple_(after.created_at, after.machine_id))
-        query = (
-            _rows()
-            .where(*wanted)
-            .order_by(machines.c.created_at.desc(), machines.c.machine_id.desc())
-            .limit(limit + 1)
-        )
+        query = page_query(owner_id=owner_id, phases=phases, name=name, after=after, limit=limit)
         async with self._database.transaction() as connection:
             rows = [_row(row) for row in await connection.execute(query)]
         if len(rows) <= limit:
             return rows, None
         last = rows[limit - 1]
         return rows[:limit], Cursor(last.created_at, last.spec.machine_id)
+
+
+def page_query(
+    *,
+    owner_id: str,
+    phases: Sequence[MachinePhase] = (),
+    name: str | None = None,
+    after: Cursor | None = None,
+    limit: int = 50,
+) -> Select[Any]:
+    """The query of a page and of one row more, which tells whether another page follows."""
+    wanted: list[ColumnElement[bool]] = [machines.c.owner_id == owner_id]
+    if not phases:
+        wanted.append(_LIVE)
+    elif len(phases) == 1:
+        wanted.append(machines.c.phase == phases[0].value)
+    else:
+        wanted.append(machines.c.phase.in_([phase.value for phase in phases]))
+    if name is not None:
+        wanted.append(machines.c.name == name)
+    if after is not None:
+        place = tuple_(machines.c.created_at, machines.c.machine_id)
+        wanted.append(place < tuple_(after.created_at, after.machine_id))
+    return (
+        _rows()
+        .where(*wanted)
+        .order_by(machines.c.created_at.desc(), machines.c.machine_id.desc())
+        .limit(limit + 1)
+    )
 
 
 def _rows() -> Select[Any]:

@@ -117,6 +117,12 @@ class Sessions:
         async with self._database.transaction() as connection:
             await _revoke(connection, sessions.c.session_id == session_id, at=at, why="logged out")
 
+    async def end_others(self, user_id: str, *, keep: str, at: datetime) -> None:
+        """Log a user out everywhere but here."""
+        others = and_(sessions.c.user_id == user_id, sessions.c.session_id != keep)
+        async with self._database.transaction() as connection:
+            await _revoke(connection, others, at=at, why="the password was changed")
+
     async def end_by_refresh(self, refresh_digest: bytes, *, at: datetime) -> None:
         """Log out by refresh token; an unknown one is nobody's session."""
         mine = exists().where(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from dumont.db.engine import Database
@@ -61,6 +61,13 @@ class Users:
         async with self._database.transaction() as connection:
             row = (await connection.execute(query)).first()
         return (_user(row), row.password_hash) if row is not None else None
+
+    async def set_password(self, user_id: str, *, password_hash: str) -> None:
+        """Replace a user's password."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                update(users).where(users.c.user_id == user_id).values(password_hash=password_hash)
+            )
 
 
 def _user(row: Row[Any]) -> User:

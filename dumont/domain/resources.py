@@ -201,6 +201,13 @@ class Refresh(Request):
     refresh_token: str
 
 
+class PasswordChange(Request):
+    """POST /auth/password."""
+
+    current_password: str = Field(min_length=1, max_length=1024)
+    new_password: str = Field(min_length=12, max_length=1024)
+
+
 class Tokens(Resource):
     """A short-lived access token and the token that renews it."""
 

@@ -4,5 +4,7 @@ from tests.support.postgres import (  # noqa: F401
     _migrated_template,
     database_url,
     empty_database_url,
+    own_postgres,
     postgres,
 )
+from tests.support.temporal import own_temporal_server, temporal_server  # noqa: F401

@@ -113,9 +113,7 @@ class Postgres:
         return self.url(name)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """The session's server."""
+def _server() -> Iterator[Postgres]:
     directory = Path(tempfile.mkdtemp(prefix="dmt-pg-"))
     server = Postgres(directory)
     try:
@@ -125,6 +123,18 @@ def postgres() -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The session's server."""
+    yield from _server()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server for one test, which may do to it what it likes."""
+    yield from _server()
 
 
 @pytest.fixture
