@@ -7,6 +7,7 @@ too large is copied aside and cut in place, and lines written in that instant ar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -20,13 +21,17 @@ def open_log(path: Path) -> int:
 
 
 def bound(path: Path, *, max_bytes: int = MAX_BYTES) -> bool:
-    """Move the text of a log over `max_bytes` to `<name>.1`. Returns whether it did."""
+    """Move the text of a log over `max_bytes` to `<name>.1`. Returns whether it was too long.
+
+    Where there is no room for the copy, the text is dropped: that makes room.
+    """
     try:
         if path.stat().st_size <= max_bytes:
             return False
     except FileNotFoundError:
         return False
-    shutil.copyfile(path, path.with_name(path.name + ".1"))
+    with contextlib.suppress(OSError):
+        shutil.copyfile(path, path.with_name(path.name + ".1"))
     os.truncate(path, 0)
     return True
 

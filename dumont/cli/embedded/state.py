@@ -15,6 +15,7 @@ It knows nothing of what the parts are.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -104,7 +105,8 @@ class StateDir:
                 "or give this one a directory of its own with --state DIR",
             ) from None
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk; only the message to a second one suffers
+            os.pwrite(self._lock, str(os.getpid()).encode(), 0)
         try:
             self._stack = self._load_stack()
         except InvalidInput:

@@ -12,6 +12,7 @@ one part ends. What is left after asyncio's subprocesses and the kernel's death 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -408,7 +409,10 @@ class Supervisor:
         self._report(name, self.status.parts[name])
 
     def _write(self) -> None:
-        self._state.write_status(self.status)
+        # On a full disk the parts go on, and so do we: without this record the kernel still ends
+        # them with us.
+        with contextlib.suppress(OSError):
+            self._state.write_status(self.status)
 
 
 def _describe_exit(code: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -161,6 +162,24 @@ async def test_a_running_part_that_does_not_answer_is_shown_and_not_killed(
     (state.path / "hidden").rename(up)
     await until(lambda: status["api"].state == "running")
     assert pid(status["api"]) == before
+    await supervisor.stop()
+
+
+async def test_a_full_disk_takes_no_part_down(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = Supervisor(
+        state=state, parts=[toys.part("api", state.path)], backoff=toys.QUICK, watch_every_s=0.02
+    )
+    await supervisor.start()
+    status = supervisor.status.parts
+
+    def full(_status: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(state, "write_status", full)
+    os.kill(pid(status["api"]), signal.SIGKILL)
+    await until(lambda: status["api"].restarts == 1 and status["api"].state == "running")
     await supervisor.stop()
 
 

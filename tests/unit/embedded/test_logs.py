@@ -1,7 +1,11 @@
 """Logs stay bounded while somebody writes to them."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
+
+import pytest
 
 from dumont.cli.embedded.logs import bound, open_log, tail
 
@@ -17,6 +21,19 @@ def test_a_log_that_grew_is_moved_aside_and_writing_goes_on(tmp_path: Path) -> N
     # No hole where the old text was: the writer appends.
     assert path.read_bytes() == b"new\n"
     assert (tmp_path / "api.log.1").read_bytes() == b"old\n" * 100
+
+
+def test_without_room_for_the_copy_the_log_is_still_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    path = tmp_path / "api.log"
+    path.write_text("x" * 100)
+    assert bound(path, max_bytes=10)
+    assert path.read_bytes() == b""
 
 
 def test_an_absent_log_is_no_trouble(tmp_path: Path) -> None:
