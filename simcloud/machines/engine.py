@@ -100,7 +100,7 @@ class Machines:
         directory.prepare(spec)
         with directory.console.open("ab") as console:
             process = await asyncio.create_subprocess_exec(
-                *launch_command(spec, self.isolation),
+                *launch_command(self.isolation),
                 cwd=directory.path,
                 env=_init_environment(spec),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -269,7 +269,11 @@ class Machines:
     def _signal_init(self, running: _Running, number: signal.Signals) -> bool:
         """Signal the machine's init; False when it does not exist (yet, or any more)."""
         if self.isolation == "directory":
-            return processes.send(running.process.pid, number) and number != signal.SIGKILL
+            if number == signal.SIGKILL:
+                # while it lives its orphans stay below it: it must be the last to die
+                processes.send(running.process.pid, signal.SIGSTOP)
+                processes.signal_tree(running.process.pid, signal.SIGKILL)
+            return processes.send(running.process.pid, number)
         # the process we started is `unshare`; the init is its only child
         inits = [
             stat.pid
@@ -281,9 +285,6 @@ class Machines:
 
     async def _watch(self, name: str, running: _Running) -> None:
         code = await running.process.wait()
-        if self.isolation == "directory":
-            # nothing but our own care takes orphans along here
-            processes.signal_tree(running.process.pid, signal.SIGKILL)
         self._running.pop(name, None)
         self.directory(name).clear_run()
         running.gone.set()
@@ -300,6 +301,8 @@ def _init_environment(spec: MachineSpec) -> dict[str, str]:
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
+        # for an init that is a module of ours; it hands this to nobody
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "MACHINE_NAME": spec.name,
         "MACHINE_HOSTNAME": spec.hostname,
         "MACHINE_ADDRESS": spec.address,

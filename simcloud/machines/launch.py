@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from simcloud.machines.spec import MachineSpec
-
 Isolation = Literal["namespaces", "directory"]
 
 _HERE = Path(__file__).parent
@@ -34,7 +32,7 @@ def detect_isolation() -> Isolation:
     return "namespaces" if tried.returncode == 0 else "directory"
 
 
-def launch_command(spec: MachineSpec, isolation: Isolation) -> list[str]:
+def launch_command(isolation: Isolation) -> list[str]:
     """Return the command line that becomes the machine's process tree.
 
     It must be started in the machine's directory, with the environment of `engine.py`.
@@ -42,4 +40,4 @@ def launch_command(spec: MachineSpec, isolation: Isolation) -> list[str]:
     if isolation == "namespaces":
         # setpriv: the tree dies with simcloud, whatever kills simcloud
         return ["setpriv", "--pdeathsig", "KILL", *_UNSHARE, "sh", str(_HERE / "init.sh")]
-    return [sys.executable, str(_HERE / "supervisor.py"), spec.name]
+    return [sys.executable, "-m", "simcloud.machines.supervisor"]
