@@ -115,8 +115,14 @@ base64 -d >"$script" <<'END'
 END
 chmod 700 "$script"
 [ "$(head -c 2 "$script")" = "#!" ] && run=("$script") || run=(bash "$script")
-"${{run[@]}}" > >(trap "" TERM; exec sed -u "s/^/{kind}: /") 2>&1
+mark() {{
+    trap "" TERM
+    while IFS= read -r line || [ -n "$line" ]; do echo "{kind}: $line"; done
+}}
+"${{run[@]}}" > >(mark) 2>&1
 code=$?
 rm -f "$script"
+# let the last lines through; a daemon left behind may hold the pipe for ever
+for _ in {{1..20}}; do kill -0 $! 2>/dev/null || break; sleep 0.05; done
 echo "{kind} exit status $code"
 """

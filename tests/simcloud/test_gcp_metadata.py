@@ -251,3 +251,10 @@ def test_bad_bearers_are_refused_and_anonymous_is_a_choice(google: Google) -> No
         assert refused["error"]["errors"][0]["reason"] == "required"
     finally:
         google.cloud.control.post("/gcp/settings", anonymous_allowed=True)
+
+
+def test_start_options_of_the_google_side(tmp_path: Path) -> None:
+    options = ("--no-gcp-anonymous", "--gcp-preempt-hours", "12")
+    with SimCloud.started(tmp_path / "state", *options) as cloud:
+        assert httpx.get(f"{cloud.gcp_url}/compute/v1/projects/{cloud.project}").status_code == 401
+        assert cloud.control.get("/gcp/instances")["preempt_mean_hours"] == 12

@@ -57,7 +57,7 @@ def test_preemption_gives_notice_then_kills(google: Google, key: KeyPair) -> Non
     assert (event["user"], event["statusMessage"]) == ("system", "Instance was preempted.")
     assert event["targetLink"].endswith("/instances/stubborn")
     google.post(f"zones/{ZONE}/instances/stubborn/start", expect=400)
-    google.until_status("stubborn", "TERMINATED", zone=ZONE)
+    google.until_status("stubborn", "TERMINATED", timeout_s=60)
     took = time.monotonic() - began
     assert 29 <= took <= 32
     assert "startup-script: got TERM" in console(google, "stubborn")

@@ -88,10 +88,14 @@ class Google:
     def instance(self, name: str, *, zone: str = ZONE) -> Any:
         return self.get(f"zones/{zone}/instances/{name}")
 
-    def until_status(self, name: str, status: str, *, zone: str = ZONE) -> Any:
+    def until_status(
+        self, name: str, status: str, *, zone: str = ZONE, timeout_s: float = 30
+    ) -> Any:
         """Wait until an instance has a status; return it."""
         return until(
-            lambda: self.instance(name, zone=zone), lambda found: found["status"] == status
+            lambda: self.instance(name, zone=zone),
+            lambda found: found["status"] == status,
+            timeout_s=timeout_s,
         )
 
     def until_gone(self, name: str, *, zone: str = ZONE) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simcloud.gcp import bodies, creation, errors, listing, prices, wire
+from simcloud.gcp import bodies, checks, disk_creation, errors, listing, prices, wire
 from simcloud.gcp.records import Disk, Operation
 from simcloud.gcp.regions import ZONES
 from simcloud.gcp.service import Service
@@ -78,7 +78,7 @@ async def insert_disk(ask: Ask) -> dict[str, Any]:
     if repeated is not None:
         return ask.render(repeated)
     reference = ask.query.get("sourceImage") or body.source_image
-    disk = creation.new_disk(
+    disk = disk_creation.new_disk(
         name=body.name,
         zone=ask.zone,
         project=service.project,
@@ -87,7 +87,7 @@ async def insert_disk(ask: Ask) -> dict[str, Any]:
         disk_type=body.type,
         size_gb=body.size_gb,
         image=(
-            creation.resolve_image(reference, field_name="resource.sourceImage")
+            checks.resolve_image(reference, field_name="resource.sourceImage")
             if reference
             else None
         ),
@@ -129,7 +129,7 @@ async def set_disk_labels(ask: Ask) -> dict[str, Any]:
         raise errors.condition_not_met(
             "Labels fingerprint either invalid or resource labels have changed"
         )
-    disk.labels = creation.check_labels(body.labels)
+    disk.labels = checks.check_labels(body.labels)
     ask.service.inventory.save_disk(disk)
     return ask.render(_settled(ask, disk, "setLabels"))
 

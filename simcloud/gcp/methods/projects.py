@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simcloud.gcp import bodies, creation, errors, wire
+from simcloud.gcp import bodies, checks, creation, errors, wire
 from simcloud.gcp.metadata import project_number
 from simcloud.gcp.render import metadata_body
 from simcloud.gcp.web import Ask, Method
@@ -47,7 +47,7 @@ async def set_common_metadata(ask: Ask) -> dict[str, Any]:
         raise errors.condition_not_met(
             "Supplied fingerprint does not match current metadata fingerprint."
         )
-    service.inventory.set_metadata(creation.check_metadata(body))
+    service.inventory.set_metadata(checks.check_metadata(body))
     for instance in service.inventory.instances():
         await service.power.refresh_keys(instance)
     operation = service.operations.start(

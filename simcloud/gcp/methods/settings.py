@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from simcloud.gcp import bodies, creation, errors, scheduling, wire
+from simcloud.gcp import bodies, checks, creation, errors, scheduling, wire
 from simcloud.gcp.methods.instances import find, repeated
 from simcloud.gcp.records import Instance
 from simcloud.gcp.web import Ask, Method
@@ -40,7 +40,7 @@ def _set_labels(ask: Ask, instance: Instance) -> None:
         raise errors.condition_not_met(
             "Labels fingerprint either invalid or resource labels have changed"
         )
-    instance.labels = creation.check_labels(body.labels)
+    instance.labels = checks.check_labels(body.labels)
 
 
 def _set_metadata(ask: Ask, instance: Instance) -> None:
@@ -49,7 +49,7 @@ def _set_metadata(ask: Ask, instance: Instance) -> None:
         raise errors.condition_not_met(
             "Supplied fingerprint does not match current metadata fingerprint."
         )
-    instance.metadata = creation.check_metadata(body)
+    instance.metadata = checks.check_metadata(body)
 
 
 def _set_tags(ask: Ask, instance: Instance) -> None:
@@ -58,7 +58,7 @@ def _set_tags(ask: Ask, instance: Instance) -> None:
         raise errors.condition_not_met(
             "Supplied fingerprint does not match current tags fingerprint."
         )
-    instance.tags = creation.check_tags(body)
+    instance.tags = checks.check_tags(body)
 
 
 def _set_scheduling(ask: Ask, instance: Instance) -> None:
@@ -85,7 +85,7 @@ def _set_machine_type(ask: Ask, instance: Instance) -> None:
             message="Invalid resource usage: 'Machine type can only be changed while the instance "
             "is stopped.'.",
         )
-    instance.machine_type = creation.resolve_machine_type(body.machine_type, zone=instance.zone)
+    instance.machine_type = checks.resolve_machine_type(body.machine_type, zone=instance.zone)
 
 
 def _set_service_account(ask: Ask, instance: Instance) -> None:
