@@ -34,6 +34,8 @@ class FaultRule(BaseModel):
     """Only calls about this instance (id or name)."""
     label: str | None = None
     """Glob over the instance's label (Vast) or name (Google)."""
+    zone: str | None = None
+    """Glob over the zone (Google)."""
     skip: int = Field(default=0, ge=0)
     """Matching events to let pass before the rule starts to fire."""
     times: int | None = Field(default=None, ge=1)
@@ -96,6 +98,7 @@ class Faults:
         effects: Iterable[str],
         instance: str | None = None,
         label: str | None = None,
+        zone: str | None = None,
     ) -> FaultRule | None:
         """Return the first rule that strikes this event and count the hit, or None.
 
@@ -105,14 +108,20 @@ class Faults:
             effects: The effects that the caller can play at this point; other rules are left alone.
             instance: Id or name of the instance concerned, if one is.
             label: Its label, if known.
+            zone: Google's zone that is concerned, if one is.
         """
         playable = frozenset(effects)
         for rule in self._rules.values():
             if rule.effect not in playable:
                 continue
-            if not self._matches(
-                rule, provider=provider, operation=operation, instance=instance, label=label
-            ):
+            matches = (
+                rule.provider in ("*", provider)
+                and fnmatch.fnmatchcase(operation, rule.operation)
+                and rule.instance in (None, instance)
+                and _glob(rule.label, label)
+                and _glob(rule.zone, zone)
+            )
+            if not matches:
                 continue
             if rule.skip > 0:
                 rule.skip -= 1
@@ -133,14 +142,6 @@ class Faults:
             rule.times -= 1
         self._documents.put(rule.id, rule.model_dump())
 
-    @staticmethod
-    def _matches(
-        rule: FaultRule, *, provider: str, operation: str, instance: str | None, label: str | None
-    ) -> bool:
-        if rule.provider not in ("*", provider):
-            return False
-        if not fnmatch.fnmatchcase(operation, rule.operation):
-            return False
-        if rule.instance is not None and rule.instance != instance:
-            return False
-        return rule.label is None or (label is not None and fnmatch.fnmatchcase(label, rule.label))
+
+def _glob(pattern: str | None, text: str | None) -> bool:
+    return pattern is None or (text is not None and fnmatch.fnmatchcase(text, pattern))

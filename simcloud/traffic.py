@@ -40,6 +40,8 @@ class Call:
     """Id or name of the instance concerned."""
     label: str | None = None
     """Its label (Vast) or name (Google), of the new instance for a create."""
+    zone: str | None = None
+    """The zone in the path (Google)."""
 
 
 Classify = Callable[[Scope, bytes], Call]
@@ -186,6 +188,7 @@ class TrafficMiddleware:
             effects=effects,
             instance=call.instance,
             label=call.label,
+            zone=call.zone,
         )
 
     async def _play_after(

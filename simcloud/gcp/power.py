@@ -181,6 +181,7 @@ class Power:
             effects=BOOT_EFFECTS,
             instance=instance.name,
             label=instance.name,
+            zone=instance.zone,
         )
         effect = None if fault is None else fault.effect
         if effect == "stockout":

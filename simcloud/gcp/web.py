@@ -146,7 +146,8 @@ def classifier(methods: Sequence[Method]) -> Callable[[Scope, bytes], Call]:
             instance = match.groupdict().get("instance")
             if method.name in ("instances.insert", "disks.insert"):
                 instance = _name_in(body)
-            return Call(operation=method.name, instance=instance, label=instance)
+            zone = match.groupdict().get("zone")
+            return Call(operation=method.name, instance=instance, label=instance, zone=zone)
         last = scope["path"].rstrip("/").rpartition("/")[2]
         if last == "token":
             return Call(operation="oauth.token")
@@ -172,6 +173,7 @@ async def _serve(request: Request, method: Method, service: Service) -> Response
             effects=("google_error",),
             instance=ask.path.get("instance"),
             label=ask.path.get("instance"),
+            zone=ask.path.get("zone"),
         )
         if fault is not None:
             limited = errors.rate_limited()

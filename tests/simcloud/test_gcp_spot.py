@@ -306,3 +306,13 @@ def test_api_faults_in_googles_shape_and_in_none(google: Google) -> None:
     failed = google.wait_any(google.post(path, instance_body("broken")))
     assert failed["error"]["errors"][0]["code"] == "INTERNAL_ERROR"
     google.get(f"{path}/broken", expect=404)
+
+
+def test_fault_in_one_zone_leaves_the_others_alone(google: Google) -> None:
+    rule = google.cloud.control.add_fault("server_error", provider="gcp", zone="us-west1-*")
+    broken = google.http.get(f"{google.root}/zones/us-west1-b/instances")
+    assert broken.status_code == 503
+    google.get("zones/us-west2-a/instances")
+    google.get("aggregated/instances")
+    google.cloud.control.delete(f"/faults/{rule}")
+    google.get("zones/us-west1-b/instances")
