@@ -67,6 +67,11 @@ class AddressPool:
         self._owners.pop(address, None)
         self._documents.delete(address)
 
+    def release_of(self, owner: str) -> None:
+        """Give back every address of an owner."""
+        for address in [each for each, name in self._owners.items() if name == owner]:
+            self.release(address)
+
     def relocate(self, address: str) -> str:
         """Return `address` as it reads in the network held now.
 

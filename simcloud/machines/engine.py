@@ -78,6 +78,12 @@ class Machines:
                 directory.clear_run()
         return ended
 
+    def discard(self, unwanted: Callable[[str], bool]) -> None:
+        """Delete the directories of machines that do not run and whose name is unwanted."""
+        for path in self._root.iterdir():
+            if path.name not in self._running and unwanted(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
     def on_exit(self, listener: ExitListener) -> None:
         """Call `listener(name)` whenever a machine ends without having been told to."""
         self._listeners.append(listener)

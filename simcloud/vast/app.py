@@ -88,7 +88,7 @@ def _route(cloud: VastCloud, endpoint: Endpoint) -> Route:
             request,
             endpoint.operation,
             keys=cloud.keys,
-            instances=[each for each in cloud.fleet.listed() if each.exists()],
+            instances=[each for each in cloud.roster.listed() if each.exists()],
         )
         refusal = cloud.limits.check(endpoint.operation, _identity(request))
         if refusal is not None:
@@ -139,7 +139,7 @@ def _classifier(cloud: VastCloud) -> Classify:
             number = match.groupdict().get("id")
             if operation.startswith("asks.") or number is None:
                 return TrafficCall(operation=operation, label=_label(body))
-            instance = cloud.fleet.instances.get(int(number))
+            instance = cloud.roster.instances.get(int(number))
             if operation.startswith("instances."):
                 label = None if instance is None else instance.label
                 return TrafficCall(operation=operation, instance=number, label=label)

@@ -21,13 +21,16 @@ from simcloud.vast.instance_row import UNKNOWN_METRICS, Metrics, Row, instance_r
 from simcloud.vast.knobs import KnobStore
 from simcloud.vast.limits import RateLimits, SearchQuota
 from simcloud.vast.market import Market
+from simcloud.vast.outages import Outages
 from simcloud.vast.price_increases import PriceIncreases
+from simcloud.vast.roster import Roster
+from simcloud.vast.tenancy import Tenancy
 from simcloud.vast.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
 _BILLING_SECONDS = 1.0
-_SAMPLING_SECONDS = 5.0
+_SAMPLING_SECONDS = 1.0
 _HISTORY_SECONDS = 300.0
 _RESULT_READY_S = 0.2
 _RESULT_KEPT_S = 600.0
@@ -58,14 +61,17 @@ class VastCloud:
         self.billing = Billing(context.store, now=now)
         self.account = Account(context.store, now=now)
         self.webhooks = Webhooks(context.store, user_id=self.account.user_id, knobs=self.knobs)
-        self.fleet = Fleet(
+        self.roster = Roster(
             context,
             market=self.market,
             billing=self.billing,
             knobs=self.knobs,
             notify=self._notify,
         )
-        self.price_increases = PriceIncreases(context.store, fleet=self.fleet)
+        self.tenancy = Tenancy(self.roster)
+        self.outages = Outages(self.roster, self.tenancy)
+        self.fleet = Fleet(self.roster, self.tenancy)
+        self.price_increases = PriceIncreases(context.store, roster=self.roster)
         self.keys = ApiKeys(context.store, now=now)
         self.limits = RateLimits(self.knobs, strict=context.settings.strict)
         self.quota = SearchQuota(context.store, context.clock, self.knobs)
@@ -74,7 +80,7 @@ class VastCloud:
 
     def row(self, instance: Instance, *, fault: FaultRule | None = None) -> Row:
         """Return an instance's row, spoiled by a fault if one is given."""
-        host = self.fleet.host_of(instance)
+        host = self.roster.host_of(instance)
         slot = host.slots[instance.slot]
         row = instance_row(
             instance,
@@ -82,8 +88,8 @@ class VastCloud:
             now=self.context.clock.now(),
             min_bid=self.market.min_bid(host, slot),
             metrics=self._metrics_of(instance),
-            proxy_address=self.fleet.containers.proxy_address,
-            ports_hidden=self.fleet.containers.ports_hidden(instance),
+            proxy_address=self.roster.containers.proxy_address,
+            ports_hidden=self.roster.containers.ports_hidden(instance),
         )
         match fault.effect if fault is not None else None:
             case "metrics_null":
@@ -125,7 +131,7 @@ class VastCloud:
     async def close(self) -> None:
         """Bill what ran, stop everything under way."""
         await self.webhooks.close()
-        await self.fleet.close()
+        await self.roster.close()
 
     @staticmethod
     async def _every(seconds: float, act: object) -> None:
@@ -147,19 +153,20 @@ class VastCloud:
 
     def _sample(self) -> None:
         """Take the hosts' reports; what is published is as old as the real one may be."""
-        table = processes.snapshot()
+        table: dict[int, processes.ProcessStat] | None = None
         now, lag = time.monotonic(), self.knobs.values.metrics_lag_seconds
-        for instance in self.fleet.listed():
+        for instance in self.roster.listed():
             if not instance.running:
                 self._metrics.pop(instance.id, None)
                 continue
             known = self._metrics.get(instance.id)
             if known is not None and now - known[0] < lag and known[1].gpu_util is not None:
                 continue
+            table = table or processes.snapshot()
             usage = self.context.machines.usage(instance.name, table=table)
             if usage is None:
                 continue
-            host = self.fleet.host_of(instance)
+            host = self.roster.host_of(instance)
             share = host.slots[instance.slot].num_gpus / host.num_gpus
             threads = CPUS[host.cpu][1] * share
             report = metrics_of(usage, disk_gb=instance.disk_gb, threads=threads)

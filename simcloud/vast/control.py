@@ -99,23 +99,23 @@ def control_routes(cloud: VastCloud) -> list[Route]:
 
 
 def _instance_routes(cloud: VastCloud) -> list[Route]:
-    fleet = cloud.fleet
+    roster = cloud.roster
 
     async def outbid(instance: Instance, body: NoBody) -> None:
-        fleet.outbid_now(instance)
+        cloud.tenancy.outbid_now(instance)
 
     async def resume(instance: Instance, body: NoBody) -> None:
-        fleet.win_back(instance)
+        cloud.tenancy.win_back(instance)
 
     async def preempt(instance: Instance, body: Seconds) -> None:
-        host = fleet.host_of(instance)
+        host = roster.host_of(instance)
         cloud.market.take(host, host.slots[instance.slot], seconds=body.seconds)
 
     async def offline(instance: Instance, body: HostOffline) -> None:
-        await fleet.go_offline(fleet.host_of(instance), network_only=body.network_only)
+        await cloud.outages.go_offline(roster.host_of(instance), network_only=body.network_only)
 
     async def online(instance: Instance, body: HostOnline) -> None:
-        await fleet.come_back(fleet.host_of(instance), new_address=body.new_address)
+        await cloud.outages.come_back(roster.host_of(instance), new_address=body.new_address)
 
     async def kill(instance: Instance, body: NoBody) -> None:
         await cloud.context.machines.crash(instance.name)
@@ -129,14 +129,14 @@ def _instance_routes(cloud: VastCloud) -> list[Route]:
     async def metrics(instance: Instance, body: Metrics) -> None:
         fixed = body.model_dump(exclude_unset=True)
         instance.fixed_metrics = fixed or None
-        fleet.save(instance)
+        roster.save(instance)
 
     async def increase(instance: Instance, body: PriceFactor) -> None:
         now = cloud.context.clock.now()
         cloud.price_increases.propose(instance, factor=body.factor, now=now)
 
     async def bandwidth(instance: Instance, body: Bandwidth) -> None:
-        host = fleet.host_of(instance)
+        host = roster.host_of(instance)
         cloud.billing.traffic(
             instance,
             now=cloud.context.clock.now(),
@@ -165,7 +165,7 @@ def _instance_routes(cloud: VastCloud) -> list[Route]:
     }
 
     async def listing(request: Request) -> Response:
-        rows = [_inside(cloud, each) for each in fleet.listed()]
+        rows = [_inside(cloud, each) for each in roster.listed()]
         return JSONResponse({"instances": rows})
 
     async def act(request: Request) -> Response:
@@ -175,7 +175,7 @@ def _instance_routes(cloud: VastCloud) -> list[Route]:
         model, action = actions[name]
         body = await read_body(request, model)
         try:
-            instance = fleet.get(request.path_params["id"])
+            instance = roster.get(request.path_params["id"])
             await action(instance, body)
         except VastError as error:
             raise HTTPException(404, str(error)) from error
@@ -191,7 +191,7 @@ def _instance_routes(cloud: VastCloud) -> list[Route]:
 
 def _inside(cloud: VastCloud, instance: Instance) -> dict[str, Any]:
     """Return an instance with what its provider alone knows."""
-    host = cloud.fleet.host_of(instance)
+    host = cloud.roster.host_of(instance)
     slot = host.slots[instance.slot]
     return {
         **instance.model_dump(),

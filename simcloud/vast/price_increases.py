@@ -6,18 +6,18 @@ from typing import Any
 
 from simcloud.store import Store
 from simcloud.vast.errors import VastError
-from simcloud.vast.fleet import Fleet
 from simcloud.vast.host import MONTH_HOURS
 from simcloud.vast.instance import Instance
+from simcloud.vast.roster import Roster
 
 
 class PriceIncreases:
     """The account's pending proposals."""
 
-    def __init__(self, store: Store, *, fleet: Fleet) -> None:
+    def __init__(self, store: Store, *, roster: Roster) -> None:
         self._store = store
         self._documents = store.collection("vast.price_increases")
-        self._fleet = fleet
+        self._roster = roster
 
     def propose(self, instance: Instance, *, factor: float, now: float) -> dict[str, Any]:
         """Let the landlord ask `factor` times today's GPU price."""
@@ -26,7 +26,7 @@ class PriceIncreases:
         row = {
             "pending_price_increase_id": number,
             "contract_id": instance.id,
-            "host_id": self._fleet.host_of(instance).host_id,
+            "host_id": self._roster.host_of(instance).host_id,
             "new_gpu_costpersec": instance.price * factor / 3600,
             "new_disk_ram_costpersec": disk,
             "new_bwu_cost": instance.inet_up_cost,
@@ -46,7 +46,7 @@ class PriceIncreases:
 
     def pending(self) -> list[dict[str, Any]]:
         """Return the proposals for instances that still exist."""
-        existing = {each.id for each in self._fleet.listed() if each.exists()}
+        existing = {each.id for each in self._roster.existing()}
         return [row for row in self._documents.list() if row["contract_id"] in existing]
 
     def decide(self, number: Any, *, accept: bool) -> dict[str, Any]:
@@ -62,10 +62,10 @@ class PriceIncreases:
             raise VastError(404, "no_pending_price_increase", f"nothing is pending under {number}")
         self._documents.delete(str(number))
         if accept:
-            instance = self._fleet.get(row["contract_id"])
-            self._fleet.meter(instance)
+            instance = self._roster.get(row["contract_id"])
+            self._roster.meter(instance)
             instance.price = round(row["new_gpu_costpersec"] * 3600, 6)
-            self._fleet.save(instance)
+            self._roster.save(instance)
         return {
             "success": True,
             "pending_price_increase_id": number,

@@ -18,7 +18,7 @@ _TIMEOUT_S = 20.0
 
 
 async def _logs(call: Call) -> Any:
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     body = call.fields()
     tail = _tail(body.get("tail"))
     if str(body.get("daemon_logs", "")).lower() == "true":
@@ -33,7 +33,7 @@ async def _logs(call: Call) -> Any:
 
 
 async def _execute(call: Call) -> Any:
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     command = call.fields().get("command")
     if not isinstance(command, str) or not command.strip():
         raise invalid("command: is required")

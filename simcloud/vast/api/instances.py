@@ -27,7 +27,7 @@ def _row(call: Call, instance: Instance, operation: str) -> dict[str, Any]:
 
 def _listed(call: Call, operation: str) -> list[dict[str, Any]]:
     """Return all rows, or fewer when a fault hides some."""
-    instances = call.cloud.fleet.listed()
+    instances = call.cloud.roster.listed()
     rule = call.cloud.context.faults.fire(
         provider="vast", operation=operation, effects=_LIST_EFFECTS
     )
@@ -37,7 +37,7 @@ def _listed(call: Call, operation: str) -> list[dict[str, Any]]:
 
 
 async def _show(call: Call) -> Any:
-    instance = call.cloud.fleet.instances.get(call.id)
+    instance = call.cloud.roster.instances.get(call.id)
     return {"instances": None if instance is None else _row(call, instance, "instances.show")}
 
 
@@ -58,14 +58,14 @@ async def _list_v1(call: Call) -> Any:
 
 async def _filters(call: Call) -> Any:
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in (call.cloud.row(each) for each in call.cloud.fleet.listed()):
+    for row in (call.cloud.row(each) for each in call.cloud.roster.listed()):
         combination = {key: row[key] for key in ("actual_status", "verification", "gpu_name")}
         seen[tuple(combination.values())] = combination
     return {"success": True, "filters": list(seen.values())}
 
 
 async def _update(call: Call) -> Any:
-    _apply(call, call.cloud.fleet.get(call.id))
+    _apply(call, call.cloud.roster.get(call.id))
     return {"success": True}
 
 
@@ -78,7 +78,7 @@ async def _update_many(call: Call) -> Any:
 
 def _apply(call: Call, instance: Instance) -> None:
     body = call.fields()
-    fleet = call.cloud.fleet
+    cloud = call.cloud
     if "state" not in body and "label" not in body:
         raise invalid("state or label is required")
     if "label" in body:
@@ -88,12 +88,12 @@ def _apply(call: Call, instance: Instance) -> None:
         if label is not None and len(label) > 1024:
             raise invalid("label: at most 1024 characters")
         instance.label = label
-        fleet.save(instance)
+        cloud.roster.save(instance)
     match body.get("state"):
         case "running":
-            fleet.start(instance)
+            cloud.fleet.start(instance)
         case "stopped":
-            fleet.stop(instance)
+            cloud.fleet.stop(instance)
         case None:
             pass
         case other:
@@ -101,7 +101,7 @@ def _apply(call: Call, instance: Instance) -> None:
 
 
 async def _destroy(call: Call) -> Any:
-    await _end(call, call.cloud.fleet.get(call.id))
+    await _end(call, call.cloud.roster.get(call.id))
     return {"success": True}
 
 
@@ -128,7 +128,7 @@ async def _end(call: Call, instance: Instance) -> None:
 def _several(call: Call, ids: Any, field: str) -> tuple[list[Instance], list[int]]:
     if not isinstance(ids, list) or not all(isinstance(each, int) for each in ids):
         raise invalid(f"{field}: must be a list of instance ids")
-    known = call.cloud.fleet.instances
+    known = call.cloud.roster.instances
     found = [known[each] for each in ids if each in known and known[each].exists()]
     if not found:
         slug = call.cloud.knobs.values.missing_instance_slug
@@ -139,23 +139,23 @@ def _several(call: Call, ids: Any, field: str) -> tuple[list[Instance], list[int
 
 async def _change_bid(call: Call) -> Any:
     price = call.fields().get("price")
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     call.cloud.fleet.change_bid(instance, read_price(price))
     return {"success": True}
 
 
 async def _reboot(call: Call) -> Any:
-    call.cloud.fleet.reboot(call.cloud.fleet.get(call.id))
+    call.cloud.fleet.reboot(call.cloud.roster.get(call.id))
     return {"success": True}
 
 
 async def _recycle(call: Call) -> Any:
-    call.cloud.fleet.reboot(call.cloud.fleet.get(call.id), recycle=True)
+    call.cloud.fleet.reboot(call.cloud.roster.get(call.id), recycle=True)
     return {"success": True}
 
 
 async def _update_template(call: Call) -> Any:
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     body = call.fields()
     if body.get("image"):
         instance.image = str(body["image"])
@@ -163,7 +163,7 @@ async def _update_template(call: Call) -> Any:
         instance.onstart = None if body["onstart"] is None else str(body["onstart"])
     if "env" in body:
         instance.env = read_env(body["env"])
-    call.cloud.fleet.save(instance)
+    call.cloud.roster.save(instance)
     if instance.cur_state == "running":
         call.cloud.fleet.reboot(instance, recycle=True)
     return {"success": True, "updated_instance": call.cloud.row(instance)}
@@ -195,7 +195,7 @@ def _increase_id(call: Call) -> Any:
 
 
 async def _balance(call: Call) -> Any:
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     raise VastError(400, "not_prepaid", f"instance {instance.id} has no deposit of its own")
 
 

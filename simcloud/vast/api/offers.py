@@ -54,7 +54,7 @@ def _find(call: Call, body: Any) -> list[Row]:
         return []
     market = cloud.market
     offers = [
-        market.offer(host, slot, own_bid=cloud.fleet.own_bid(host, slot))
+        market.offer(host, slot, own_bid=cloud.tenancy.own_bid(host, slot))
         for host in market.hosts.values()
         if host.online and host.listed
         for slot in host.slots
@@ -175,7 +175,7 @@ def _low_bid_refusal(cloud: VastCloud, order: Order, host: Host, slot: Slot) -> 
     knobs = cloud.knobs.values
     if order.price is None or order.cancel_unavail or knobs.low_bid_create == "stopped":
         return None
-    least = cloud.market.min_bid(host, slot, own_bid=cloud.fleet.own_bid(host, slot))
+    least = cloud.market.min_bid(host, slot, own_bid=cloud.tenancy.own_bid(host, slot))
     if order.price >= least:
         return None
     return VastError(
@@ -204,15 +204,15 @@ def _schedule(cloud: VastCloud, instance: Instance) -> None:
     )
     if rule is None:
         return
-    fleet, seconds = cloud.fleet, rule.number("seconds", 2.0)
+    later, seconds = cloud.roster.transitions.later, rule.number("seconds", 2.0)
     match rule.effect:
         case "outbid_after":
-            fleet.later(seconds, lambda: fleet.outbid_now(instance))
+            later(seconds, lambda: cloud.tenancy.outbid_now(instance))
         case "host_offline_after":
-            host = fleet.host_of(instance)
-            fleet.later(seconds, lambda: fleet.go_offline(host, network_only=False))
+            host = cloud.roster.host_of(instance)
+            later(seconds, lambda: cloud.outages.go_offline(host, network_only=False))
         case _:
-            fleet.later(seconds, lambda: cloud.context.machines.crash(instance.name))
+            later(seconds, lambda: cloud.context.machines.crash(instance.name))
 
 
 ENDPOINTS = [

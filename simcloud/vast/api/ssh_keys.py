@@ -19,7 +19,7 @@ async def _create(call: Call) -> Any:
     cloud = call.cloud
     key = cloud.account.add(call.fields().get("ssh_key"), now=cloud.context.clock.now())
     if cloud.knobs.values.account_keys_reach_existing:
-        for instance in cloud.fleet.listed():
+        for instance in cloud.roster.listed():
             _attach_to(call, instance, AttachedKey(id=key.id, key=key.key))
     return {"success": True, "key": key.public()}
 
@@ -35,7 +35,7 @@ async def _delete(call: Call) -> Any:
 
 
 async def _list_of_instance(call: Call) -> Any:
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     rows = [
         {"id": key.id, "user_id": call.cloud.account.user_id, "public_key": key.key}
         for key in instance.keys
@@ -45,7 +45,7 @@ async def _list_of_instance(call: Call) -> Any:
 
 
 async def _attach(call: Call) -> Any:
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     text = read_key(call.fields().get("ssh_key"))
     key = AttachedKey(id=call.cloud.account.next_id(), key=text)
     added = _attach_to(call, instance, key)
@@ -54,25 +54,25 @@ async def _attach(call: Call) -> Any:
 
 
 async def _detach(call: Call) -> Any:
-    instance = call.cloud.fleet.get(call.id)
+    instance = call.cloud.roster.get(call.id)
     wanted = str(call.request.path_params["key_id"])
     kept = [key for key in instance.keys if str(key.id) != wanted]
     if len(kept) == len(instance.keys):
         raise VastError(404, "not_found", f"ssh key {wanted} is not on instance {instance.id}")
     instance.keys = kept
-    call.cloud.fleet.save(instance)
-    call.cloud.fleet.containers.set_keys(instance)
+    call.cloud.roster.save(instance)
+    call.cloud.roster.containers.set_keys(instance)
     return {"success": True, "msg": "SSH key removed from instance."}
 
 
 def _attach_to(call: Call, instance: Instance, key: AttachedKey) -> bool:
     if any(same_key(each.key, key.key) for each in instance.keys):
         # it may have been lost inside; attaching again puts it back
-        call.cloud.fleet.containers.set_keys(instance)
+        call.cloud.roster.containers.set_keys(instance)
         return False
     instance.keys = [*instance.keys, key]
-    call.cloud.fleet.save(instance)
-    call.cloud.fleet.containers.set_keys(instance)
+    call.cloud.roster.save(instance)
+    call.cloud.roster.containers.set_keys(instance)
     return True
 
 
