@@ -67,6 +67,7 @@ class Machine:
         """Not yet recorded."""
         self._recorded_version = -1 if input.state is None else self._state.version
         self._reports: list[InstanceReport] = []
+        self._why_destroy = DestroyRequest().reason
         self._provisioning: asyncio.Task[ActiveInstance] | None = None
 
     @workflow.run
@@ -100,7 +101,9 @@ class Machine:
     async def destroy(self, request: DestroyRequest) -> MachineState:
         """End the machine for good. Accepted at once; asking again changes nothing."""
         if not self._state.stopping:
-            self._note(EventKind.DESTROYING, f"destroy: {request.reason}", stopping=True)
+            # An intent, nothing more: the main loop alone changes the life and tells of it.
+            self._state = self._state.model_copy(update={"stopping": True})
+            self._why_destroy = request.reason
             if self._provisioning is not None:
                 self._provisioning.cancel()
         return self._state
@@ -186,7 +189,12 @@ class Machine:
 
     async def _destroy(self) -> None:
         """End everything that this machine ever rented, however long it takes."""
-        self._move(MachinePhase.DESTROYING, "ending what it rents", next_try_at=None)
+        self._move(
+            MachinePhase.DESTROYING,
+            f"ending what it rents: {self._why_destroy}",
+            kind=EventKind.DESTROYING,
+            next_try_at=None,
+        )
         home = self._state.instance
         await workflow.execute_child_workflow(
             EndInstances.run,
@@ -303,7 +311,12 @@ class Machine:
         self._state = self._state.model_copy(update={**changes, "version": self._state.version + 1})
 
     async def _keep_records(self) -> None:
-        """Project each change, beside the life itself: a database that is down delays no destroy."""
+        """Project each change, beside the life itself: a database that is down delays no destroy.
+
+        It wakes only on what the main loop has changed, so its command always comes after those of
+        the main loop. Were it woken by a handler, the order of the two would hang on how a replay
+        groups the workflow tasks.
+        """
         while True:
             await workflow.wait_condition(lambda: not self._is_recorded())
             state, events = self._state, tuple(self._events)
