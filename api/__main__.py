@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -34,6 +35,7 @@ def main() -> int:
     except DumontError as error:
         structlog.get_logger("api").error(error.message, code=error.code, hint=error.hint)
         return 1
+    _calm_the_collector()
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -52,6 +54,17 @@ def main() -> int:
     with suppress(SystemExit):  # the signal; or uvicorn said why it cannot serve
         server.run()
     return 0 if server.started else 1
+
+
+def _calm_the_collector() -> None:
+    """Collect cycles seldom, and never walk what stays for ever.
+
+    A page of 200 machines makes thousands of objects that reference counting frees by itself; with
+    the default thresholds, looking for cycles among them took half of the time of a page.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -67,7 +67,7 @@ class Checks:
             await asyncio.sleep(_ACCOUNTS_EVERY_S)
 
     async def _postgres(self) -> None:
-        async with self._services.database.transaction() as connection:
+        async with self._services.database.reading() as connection:
             found = await schema.revision_of(connection)
         if found != schema.head():
             raise DependencyUnavailable(

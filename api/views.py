@@ -14,14 +14,14 @@ from dumont.temporal.links import workflow_url
 
 
 def machine_view(row: MachineRow, *, settings: Settings) -> MachineView:
-    """A machine as its owner sees it. Trusts the row: it was validated when it was read."""
+    """A machine as its owner sees it."""
     spec, state = row.spec, row.state
     home = state.instance
     label = labels.parse(home.label, env=spec.env) if home is not None else None
     reached = row.ladder.shown(
         generation=state.generation, attempt=label.attempt if label is not None else None
     )
-    return MachineView.model_construct(
+    return MachineView(
         machine_id=spec.machine_id,
         name=row.name,
         owner_id=spec.owner_id,
@@ -29,7 +29,7 @@ def machine_view(row: MachineRow, *, settings: Settings) -> MachineView:
         reason=state.reason,
         generation=state.generation,
         requirement=spec.requirement,
-        instance=InstanceView.model_construct(
+        instance=InstanceView(
             provider=home.provider,
             instance_id=home.instance_id,
             label=home.label,
@@ -43,9 +43,7 @@ def machine_view(row: MachineRow, *, settings: Settings) -> MachineView:
         if home is not None
         else None,
         ladder=[
-            RungView.model_construct(
-                rung=rung, sentence=rung.sentence, reached_at=reached.get(rung)
-            )
+            RungView(rung=rung, sentence=rung.sentence, reached_at=reached.get(rung))
             for rung in Rung
         ]
         if state.generation

@@ -66,7 +66,7 @@ class ApiKeys:
             .where(api_keys.c.user_id == user_id, api_keys.c.revoked_at.is_(None))
             .order_by(api_keys.c.created_at.desc(), api_keys.c.key_id)
         )
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return [_view(row) for row in await connection.execute(query)]
 
     async def revoke(self, key_id: str, *, user_id: str, at: datetime) -> None:

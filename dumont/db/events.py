@@ -100,7 +100,7 @@ class EventLog:
 
     async def newest_seq(self) -> int:
         """The last seq that is visible; 0 for an empty log."""
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return await connection.scalar(select(func.coalesce(func.max(events.c.seq), 0))) or 0
 
     async def after(
@@ -127,7 +127,7 @@ class EventLog:
             query = query.where(or_(mine, machines.c.owner_id.is_(None)) if with_unowned else mine)
         if machine_id is not None:
             query = query.where(events.c.machine_id == machine_id)
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return [_event(row) for row in await connection.execute(query)]
 
     async def page(
@@ -138,5 +138,5 @@ class EventLog:
         if before is not None:
             wanted.append(events.c.seq < before)
         query = _logged().where(and_(*wanted)).order_by(events.c.seq.desc()).limit(limit)
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return [_event(row).view for row in await connection.execute(query)]

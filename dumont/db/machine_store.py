@@ -130,13 +130,13 @@ class PostgresMachineStore:
             .where(bad_hosts.c.provider == provider, bad_hosts.c.last_failed_at >= since)
             .order_by(bad_hosts.c.last_failed_at.desc())
         )
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return list(await connection.scalars(query))
 
     async def owned_machines(self, machine_ids: Sequence[str]) -> list[OwnedMachine]:
         """Records of these machines; unknown ids are left out."""
         query = _owned().where(machines.c.machine_id.in_(machine_ids))
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return [_owned_machine(row) for row in await connection.execute(query)]
 
     async def live_machines(self) -> list[OwnedMachine]:
@@ -151,7 +151,7 @@ class PostgresMachineStore:
                 .order_by(machines.c.machine_id)
                 .limit(_BATCH)
             )
-            async with self._database.transaction() as connection:
+            async with self._database.reading() as connection:
                 batch = [_owned_machine(row) for row in await connection.execute(query)]
             found += batch
             if len(batch) < _BATCH:

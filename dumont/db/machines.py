@@ -10,7 +10,18 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy.exc
-from sqlalchemy import ColumnElement, Row, Select, case, delete, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    case,
+    cast,
+    delete,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from dumont.db.engine import Database
@@ -144,7 +155,7 @@ class Machines:
             .order_by(*order)
             .limit(1)
         )
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         if row is None:
             raise NotFound(
@@ -155,7 +166,7 @@ class Machines:
     async def by_ids(self, machine_ids: Sequence[str]) -> list[MachineRow]:
         """These machines, of whatever owner; unknown ids are left out."""
         query = _rows().where(machines.c.machine_id.in_(machine_ids))
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return [_row(row) for row in await connection.execute(query)]
 
     async def page(
@@ -177,7 +188,7 @@ class Machines:
             limit: Length of the page.
         """
         query = page_query(owner_id=owner_id, phases=phases, name=name, after=after, limit=limit)
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             rows = [_row(row) for row in await connection.execute(query)]
         if len(rows) <= limit:
             return rows, None
@@ -218,9 +229,10 @@ def _rows() -> Select[Any]:
     """Everything a machine's view needs, in one query."""
     return select(
         machines.c.name,
-        machines.c.spec,
-        machines.c.state,
-        machines.c.ladder,
+        # As text: pydantic reads JSON faster than anybody makes dictionaries of it.
+        cast(machines.c.spec, Text).label("spec"),
+        cast(machines.c.state, Text).label("state"),
+        cast(machines.c.ladder, Text).label("ladder"),
         machines.c.created_at,
         machines.c.updated_at,
         machine_secrets.c.host_key_public,
@@ -232,9 +244,9 @@ def _rows() -> Select[Any]:
 def _row(row: Row[Any]) -> MachineRow:
     return MachineRow(
         name=row.name,
-        spec=MachineSpec.model_validate(row.spec),
-        state=MachineState.model_validate(row.state),
-        ladder=Ladder.model_validate(row.ladder),
+        spec=MachineSpec.model_validate_json(row.spec),
+        state=MachineState.model_validate_json(row.state),
+        ladder=Ladder.model_validate_json(row.ladder),
         host_key=row.host_key_public,
         created_at=row.created_at,
         updated_at=row.updated_at,

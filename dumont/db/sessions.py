@@ -140,7 +140,7 @@ class Sessions:
             .join(users, users.c.user_id == sessions.c.user_id)
             .where(which, sessions.c.revoked_at.is_(None), sessions.c.expires_at > at)
         )
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return _session(row) if row is not None else None
 

@@ -52,7 +52,7 @@ class SshKeys:
             .where(ssh_keys.c.user_id == user_id)
             .order_by(ssh_keys.c.created_at, ssh_keys.c.key_id)
         )
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return [_view(row) for row in await connection.execute(query)]
 
     async def remove(self, key_id: str, *, user_id: str) -> None:

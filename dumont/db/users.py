@@ -31,7 +31,7 @@ class Users:
 
     async def exist(self) -> bool:
         """Whether there is anybody yet."""
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return bool(await connection.scalar(select(select(users).exists())))
 
     async def create_first(self, *, email: str, password_hash: str, at: datetime) -> User | None:
@@ -58,7 +58,7 @@ class Users:
     async def by_email(self, email: str) -> tuple[User, str] | None:
         """A user and the stored password hash; None when there is no such user."""
         query = select(users).where(users.c.email == func.lower(email.strip()))
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).first()
         return (_user(row), row.password_hash) if row is not None else None
 
