@@ -94,6 +94,7 @@ class Containers:
             await _for_ever()
         if effect == "unreachable":
             # taken up by the kernel, never answered: what a black-holed port looks like from afar
+            await _until_listening(instance.address, instance.host_ports.get("22/tcp", 0))
             await self._machines.freeze(instance.name)
         if effect == "ports_missing":
             self._ports_hidden[instance.id] = time.monotonic() + _seconds(rule, effect, 20.0)
@@ -251,6 +252,17 @@ def _start_script(instance: Instance) -> str | None:
 
 def _seconds(rule: FaultRule | None, effect: str, default: float) -> float:
     return rule.number("seconds", default) if rule is not None and rule.effect == effect else 0.0
+
+
+async def _until_listening(address: str, port: int) -> None:
+    for _ in range(100):
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
 
 
 async def _for_ever() -> None:

@@ -70,6 +70,12 @@ class SearchesLeft(_Body):
     left: int = Field(ge=0)
 
 
+class Ticks(_Body):
+    """Moves of the market to make at once."""
+
+    count: int = Field(default=1, ge=1, le=10_000)
+
+
 class NewHost(_Body):
     """A host to bring to the market."""
 
@@ -238,7 +244,8 @@ def _market_routes(cloud: VastCloud) -> list[Route]:
         return JSONResponse({"taken": request.path_params["id"]})
 
     async def tick(request: Request) -> Response:
-        market.tick()
+        for _ in range((await read_body(request, Ticks)).count):
+            market.tick()
         return JSONResponse({"demand": market.demand})
 
     return [

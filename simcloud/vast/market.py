@@ -16,7 +16,7 @@ from simcloud.clock import Clock
 from simcloud.machines import AddressPool
 from simcloud.store import Store
 from simcloud.vast.catalog import GPUS
-from simcloud.vast.host import Host, HostFactory, Slot
+from simcloud.vast.host import DAY, Host, HostFactory, Slot
 from simcloud.vast.knobs import KnobStore
 
 # What a newcomer's tutorial asks for must always be there: (gpu, price cap, how many).
@@ -26,7 +26,7 @@ _DEMAND_NOISE = 0.004
 _BID_PULL = 0.01
 _BID_NOISE = 0.004
 _BID_JUMP_CHANCE = 1 / 3000
-_RENT_CHANCE = 1 / 900
+_RENT_CHANCE = 1 / 2700
 _RENT_SECONDS = (600.0, 14_400.0)
 _NEW_HOST_CHANCE = 1 / 240
 _HISTORY_POINTS = 2016
@@ -77,9 +77,12 @@ class Market:
         self._stale: list[tuple[float, Offer]] = []
         self.hosts: dict[int, Host] = {}
         self._by_ask: dict[int, Host] = {}
+        bids: dict[str, list[float]] = self._state.get("bids") or {}
         for _, document in self._documents.items():
             host = Host.model_validate(document)
             host.address = addresses.relocate(host.address)
+            for slot, bid in zip(host.slots, bids.get(str(host.machine_id), []), strict=False):
+                slot.rival_bid = bid
             self._take_in(host)
         self.demand: dict[str, float] = self._state.get("demand") or dict.fromkeys(GPUS, 0.0)
         self.history: list[dict[str, Any]] = self._state.get("history") or []
@@ -142,6 +145,7 @@ class Market:
 
     def tick(self) -> None:
         """Let prices move and other customers act once."""
+        self.prolong()
         if not self._knobs.values.rivals:
             return
         rng, now = self._rng, self._clock.now()
@@ -155,14 +159,26 @@ class Market:
                     self._move_bid(host, slot)
                     self._rent_or_return(host, slot, now)
                 changed.append(host)
-                self.save(host)
             if rng.random() < _NEW_HOST_CHANCE:
                 changed.append(self._add_random_host())
             while self._staples() < _STAPLE[2]:
                 changed.append(self.add_host(gpu=_STAPLE[0], sizes=[1], plain=True))
             self._state.put("demand", self.demand)
+            # bids move on every tick, hosts do not: one small document instead of a hundred
+            self._state.put(
+                "bids",
+                {key: [slot.rival_bid for slot in host.slots] for key, host in self.hosts.items()},
+            )
         for host in changed:
             self.on_change(host)
+
+    def prolong(self) -> None:
+        """Let landlords whose listing ends within a day offer their hosts for longer."""
+        now = self._clock.now()
+        for host in self.hosts.values():
+            if host.end_date < now + DAY:
+                host.end_date = now + self._rng.uniform(20, 300) * DAY
+                self.save(host)
 
     def take(self, host: Host, slot: Slot, *, seconds: float) -> None:
         """Let another customer rent a slot on demand."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 import httpx
@@ -208,18 +209,29 @@ def test_a_higher_bid_wins_the_gpu_back(vast: VastApi) -> None:
 
 def test_market_prices_alone_outbid_and_resume(vast: VastApi) -> None:
     """No fault, no flag: rivals' bids walk past ours and back."""
-    offer = vast.cheapest(type="bid")
-    number = vast.rent(offer, price=offer["min_bid"])
+    # where rivals set the price and not the landlord's floor, they are close behind
+    contested = next(
+        host
+        for host in vast.control.get("/vast/market")["hosts"]
+        if len(host["slots"]) == 1
+        and host["slots"][0]["rival_until"] is None
+        and host["min_bids"][0] <= host["slots"][0]["rival_bid"] * 1.06
+    )
+    order = {"image": "x", "price": contested["min_bids"][0]}
+    number = vast.put(f"/api/v0/asks/{contested['slots'][0]['ask_id']}/", **order)["new_contract"]
     vast.wait(number, "running")
     vast.control.knobs(rivals=True)
     seen = set()
-    for _ in range(4000):
-        vast.control.post("/vast/market/tick")
+    for _ in range(400):
+        vast.control.post("/vast/market/tick", count=20)
         row = vast.control.get("/vast/instances")["instances"][0]
         seen.add(row["hold"])
         if {"outbid", None} <= seen and row["hold"] is None and len(seen) > 1:
             break
     assert seen == {"outbid", None}
+    # whatever rivals rented meanwhile comes back
+    vast.control.advance(5 * 3600)
+    vast.control.post("/vast/market/tick")
 
 
 def test_on_demand_preempts_a_bid(vast: VastApi) -> None:
@@ -290,13 +302,14 @@ def test_a_host_goes_offline_and_comes_back_elsewhere(vast: VastApi, key: KeyPai
 def test_a_cut_off_host_keeps_its_processes(vast: VastApi, key: KeyPair) -> None:
     row = vast.running(onstart="while :; do date +%s%N > /workspace/beat; sleep 0.05; done")
     number = row["id"]
-    before = login(key, row, "cat /workspace/beat; pgrep -f onstart.sh")
+    look = "until [ -s /workspace/beat ]; do sleep 0.05; done; pgrep -of onstart.sh"
+    before = login(key, row, look)
+    assert before
     vast.control.vast(number, "host-offline", network_only=True)
     vast.wait(number, "offline")
     vast.control.vast(number, "host-online", new_address=False)
     back = vast.wait(number, "running")
-    after = login(key, back, "cat /workspace/beat; pgrep -f onstart.sh")
-    assert after.splitlines()[1:] == before.splitlines()[1:]
+    assert login(key, back, look) == before
 
 
 def test_a_container_that_dies_reads_exited_a_moment_later(vast: VastApi, key: KeyPair) -> None:
@@ -317,10 +330,13 @@ def test_reboot_keeps_the_disk_and_recycle_does_not(vast: VastApi, key: KeyPair)
     def up_since() -> float:
         return float(vast.control.get("/vast/instances")["instances"][0]["running_since"] or 0)
 
+    def rebooted_since(before: float, row: dict[str, Any]) -> bool:
+        return up_since() > before
+
     for operation, left in (("reboot", "kept\n"), ("recycle", "")):
         before = up_since()
         vast.put(f"/api/v0/instances/{operation}/{number}/")
-        vast.wait(number, lambda row, before=before: up_since() > before)
+        vast.wait(number, partial(rebooted_since, before))
         again = vast.wait(number, "running")
         assert login(key, again, "cat /workspace/file 2>/dev/null; true") == left
 
@@ -369,14 +385,14 @@ def test_logs_and_commands_reach_the_disk_even_when_stopped(vast: VastApi, key: 
 
 
 def test_the_v1_list_filters_orders_and_pages(vast: VastApi) -> None:
-    offers = vast.search(num_gpus={"eq": 1}, limit=31)
+    offers = vast.search(verified={"in": [True, False]}, limit=31)
     labels = [f"group-{index % 2}" for index in range(31)]
     for offer, label in zip(offers, labels, strict=True):
         vast.rent(offer, label=label, target_state="stopped")
     seen: list[int] = []
-    token = None
+    token: str | None = None
     while True:
-        query = {"after_token": token} if token else {}
+        query: dict[str, str] = {} if token is None else {"after_token": token}
         page = vast.get("/api/v1/instances/", limit=100, **query)
         assert len(page["instances"]) <= 25
         assert page["total_instances"] == 31

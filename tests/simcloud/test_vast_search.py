@@ -131,8 +131,7 @@ def test_older_ways_to_search(vast: VastApi) -> None:
 def test_a_slow_moving_market_moves(vast: VastApi) -> None:
     vast.control.knobs(rivals=True)
     before = {row["id"]: (row["dph_base"], row["min_bid"]) for row in vast.search(limit=500)}
-    for _ in range(30):
-        vast.control.post("/vast/market/tick")
+    vast.control.post("/vast/market/tick", count=30)
     after = {row["id"]: (row["dph_base"], row["min_bid"]) for row in vast.search(limit=500)}
     shared = before.keys() & after.keys()
     assert shared

@@ -53,6 +53,7 @@ def _find(call: Call, body: Any) -> list[Row]:
     if rule is not None and rule.effect == "empty_offers":
         return []
     market = cloud.market
+    market.prolong()
     offers = [
         market.offer(host, slot, own_bid=cloud.tenancy.own_bid(host, slot))
         for host in market.hosts.values()
