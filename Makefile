@@ -13,7 +13,7 @@ TESTS = $(filter $(TEST_ROOTS),$(addprefix tests/,$(TEST_ORDER))) \
   $(filter-out $(addprefix tests/,$(TEST_ORDER)),$(TEST_ROOTS))
 BENCHES = $(subst _,-,$(patsubst benchmarks/%.py,bench-%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))
 
-.PHONY: help demo serve setup setup-test test lint format bench web docs pins clean
+.PHONY: help demo serve setup setup-test test test-web lint format bench web docs pins clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +24,12 @@ demo: setup ## the whole product on this machine, with a cloud in a box (Ctrl-C 
 serve: setup ## the same with your real clouds, from .env
 	@exec $(BIN)/dumont serve $(ARGS)
 
-test: lint ## lint, then every test, fast ones first (TESTS=tests/unit narrows it)
+test: lint test-web ## lint, then every test, fast ones first (TESTS=tests/unit narrows it)
 	@exec $(BIN)/pytest --durations=15 $(TESTS) $(ARGS)
+
+test-web: setup-test ## the dashboard's own checks and tests
+	@if [ -f web/package.json ]; then cd web; \
+	  export PATH="$(CURDIR)/.venv-node/bin:$$PATH"; npm run --silent check; npm run --silent test; fi
 
 lint: setup-test ## ruff, mypy --strict, the one-way import rules
 	@$(BIN)/ruff check .
