@@ -156,9 +156,18 @@ def test_the_market_reads_well(cloud: SimCloud, vastai: VastaiClient) -> None:
     assert "H100" in table
     europe = vastai.raw("search", "offers", "geolocation in [FR,DE,FI,SE,NL,BG,ES,NO,CZ,PL]")
     assert europe
-    assert {row["geolocation"][-2:] for row in europe} <= set(
-        ["FR", "DE", "FI", "SE", "NL", "BG", "ES", "NO", "CZ", "PL"]
-    )
+    assert {row["geolocation"][-2:] for row in europe} <= {
+        "FR",
+        "DE",
+        "FI",
+        "SE",
+        "NL",
+        "BG",
+        "ES",
+        "NO",
+        "CZ",
+        "PL",
+    }
     reserved = vastai.raw("search", "offers", "num_gpus=1", "--type", "reserved")
     assert all(row["discounted_dph_total"] < row["dph_total"] for row in reserved)
     new_style = vastai.raw("search", "offers", "num_gpus=1", "--new")
