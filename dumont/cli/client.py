@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 import httpx
@@ -123,14 +123,14 @@ class Api:
     def machines(
         self,
         *,
-        phase: str | None = None,
+        phases: Sequence[str] = (),
         limit: int | None = None,
         timeout: httpx.Timeout | None = None,
     ) -> Iterator[MachineView]:
         """All machines, page by page.
 
         Args:
-            phase: Only those in this phase.
+            phases: Only those in these phases; all but destroyed ones when empty.
             limit: Stop after so many.
             timeout: Another one than usual, for shell completion.
         """
@@ -141,7 +141,7 @@ class Api:
             response = self._http.call(
                 "GET",
                 "/machines",
-                params={"cursor": cursor, "limit": size, "phase": phase},
+                params={"cursor": cursor, "limit": size, "phase": list(phases) or None},
                 timeout=timeout,
                 repeatable=timeout is None,
             )

@@ -15,18 +15,23 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
+UNBOUNDED = 1_000
+"""Columns of a file or a pipe: nothing is folded where nobody looks at a screen."""
+
+
 def stdout_console() -> Console:
-    """Where results go. Plain text when it is not a terminal."""
+    """Where results go. Plain text, unfolded, when it is not a terminal."""
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    return Console(width=None if sys.stdout.isatty() else UNBOUNDED, highlight=False)
 
 
 def stderr_console() -> Console:
     """Where notices, progress and errors go."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+    width = None if sys.stderr.isatty() else UNBOUNDED
+    return Console(stderr=True, width=width, highlight=False)
 
 
 def show(*, what: RenderableType) -> None:

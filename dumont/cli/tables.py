@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -125,31 +126,46 @@ def rung_line(*, rung: RungView) -> Text:
     return Text(f"+ {rung.sentence}  ", style="green").append(clock(rung.reached_at), style="dim")
 
 
-def offer_table(*, offers: Iterable[OfferView]) -> Table:
-    """`dumont offers`."""
-    table = _table(
-        "OFFER", "GPU", ">VRAM", "RENTAL", ">$/H", ">ON DEMAND", ">RELIABLE", "REGION",
-        ">DOWN", ">UP", ">DISK", ">CPUS", ">RAM", ">CUDA",
-    )  # fmt: skip
+class _Column(NamedTuple):
+    """A column of the offers' table."""
+
+    head: str
+    cell: Callable[[OfferView], str]
+    wide: bool = False
+    """Left out where the screen is narrow."""
+
+
+_OFFER_COLUMNS = (
+    _Column("OFFER", lambda o: o.offer_id),
+    _Column("GPU", lambda o: gpus(count=o.gpu_count, model=o.gpu)),
+    _Column(">VRAM", lambda o: number(o.gpu_memory_gb, unit=" GB"), wide=True),
+    _Column("RENTAL", lambda o: o.rental.value.replace("_", " ")),
+    _Column(">$/H", lambda o: money(o.usd_per_hour)),
+    _Column(">ON DEMAND", lambda o: money(o.on_demand_usd_per_hour), wide=True),
+    _Column(">RELIABLE", lambda o: _percent(o.reliability)),
+    _Column("REGION", lambda o: o.region or UNKNOWN),
+    _Column(">DOWN", lambda o: number(o.download_mbps, unit=" Mb/s"), wide=True),
+    _Column(">UP", lambda o: number(o.upload_mbps, unit=" Mb/s"), wide=True),
+    _Column(">DISK", lambda o: number(o.disk_gb, unit=" GB")),
+    _Column(">CPUS", lambda o: number(o.cpu_cores), wide=True),
+    _Column(">RAM", lambda o: number(o.memory_gb, unit=" GB"), wide=True),
+    _Column(">CUDA", lambda o: number(o.cuda, digits=1), wide=True),
+)
+WIDE = 140
+"""Columns of a screen that shows everything about an offer."""
+
+
+def offer_table(*, offers: Iterable[OfferView], width: int) -> Table:
+    """`dumont offers`, with as much about each as fits into `width` columns."""
+    columns = [column for column in _OFFER_COLUMNS if width >= WIDE or not column.wide]
+    table = _table(*(column.head for column in columns))
     for offer in offers:
-        reliable = None if offer.reliability is None else offer.reliability * 100
-        table.add_row(
-            offer.offer_id,
-            gpus(count=offer.gpu_count, model=offer.gpu),
-            number(offer.gpu_memory_gb, unit=" GB"),
-            offer.rental.value.replace("_", " "),
-            money(offer.usd_per_hour),
-            money(offer.on_demand_usd_per_hour),
-            number(reliable, unit=" %", digits=1),
-            offer.region or UNKNOWN,
-            number(offer.download_mbps, unit=" Mb/s"),
-            number(offer.upload_mbps, unit=" Mb/s"),
-            number(offer.disk_gb, unit=" GB"),
-            number(offer.cpu_cores),
-            number(offer.memory_gb, unit=" GB"),
-            number(offer.cuda, digits=1),
-        )
+        table.add_row(*(Text(column.cell(offer)) for column in columns))
     return table
+
+
+def _percent(share: float | None) -> str:
+    return number(None if share is None else share * 100, unit=" %", digits=1)
 
 
 def event_line(*, event: EventView) -> Text:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dumont.cli.completion import gpu_names, machine_names
-from dumont.cli.output import notice, print_json, say, show, stdout_console
+from dumont.cli.output import notice, print_json, say, stdout_console
 from dumont.cli.session import JSON, session_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def offers(
     if json:
         print_json(found)
     elif found.items:
-        show(what=offer_table(offers=found.items))
+        console = stdout_console()
+        console.print(offer_table(offers=found.items, width=console.width))
         notice(f"As the market answered at {clock(found.seen_at)}.")
     else:
         notice("The market has no such offer now. Ask for less: another GPU, a higher price.")

@@ -42,12 +42,13 @@ def ls(
             field="--phase",
             hint="it is one of " + ", ".join(MachinePhase),
         )
+    if phase is not None and all:
+        raise InvalidInput("--all and --phase exclude each other", field="--all")
     api = session_of(ctx).api()
-    machines = list(api.machines(phase=phase))
+    phases = list(MachinePhase) if all else [] if phase is None else [phase]
+    machines = list(api.machines(phases=phases))
     if phase is None:
         link_all(api, machines)
-    if not all and phase != MachinePhase.DESTROYED:
-        machines = [machine for machine in machines if not machine.phase.final]
     if json:
         print_json(machines)
     elif machines:
@@ -129,7 +130,9 @@ def _wait(api: Api, machine: MachineView, *, after: int) -> MachineView:
     console = stderr_console()
     try:
         with (
-            console.status(f"ending what {machine.name} rents"),
+            console.status(
+                f"ending what {machine.name} rents, until the provider has confirmed it"
+            ),
             closing(watcher.updates()) as updates,
         ):
             for update in updates:

@@ -259,12 +259,11 @@ def _why_stuck(machine: MachineView, event: EventView | None) -> DumontError:
 
     data = event.data if event is not None else {}
     kind = BY_CODE.get(str(data.get("code")), NoCapacity)
-    again = f"It tries again at {clock(machine.next_try_at)}. " if machine.next_try_at else ""
-    end = f"`dumont destroy {machine.name}` ends it"
-    hint = data.get("hint")
+    hint = str(data.get("hint") or "nothing is rented for it now").rstrip(".")
+    again = f" It tries again at {clock(machine.next_try_at)}." if machine.next_try_at else ""
     return kind(
         f"{machine.name} is stuck: {machine.reason}",
-        hint=again + (f"{hint}; {end}" if hint else f"{end}; nothing is rented for it now"),
+        hint=f"{hint}.{again} To end it: `dumont destroy {machine.name}`",
     )
 
 

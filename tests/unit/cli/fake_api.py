@@ -213,7 +213,9 @@ class FakeApi:
 
     async def _list(self, request: Request, body: Any) -> Response:
         query = request.query_params
-        found = [m for m in self.machines.values() if query.get("phase") in (None, m["phase"])]
+        phases = query.getlist("phase")
+        living = [m for m in self.machines.values() if m["phase"] != "destroyed"]
+        found = [m for m in self.machines.values() if m["phase"] in phases] if phases else living
         start, limit = int(query.get("cursor", 0)), int(query.get("limit", 50))
         end = start + limit
         return JSONResponse(
