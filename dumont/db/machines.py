@@ -121,6 +121,10 @@ class Machines:
                 if created:
                     await notify(connection, MACHINES_CHANNEL, spec.machine_id)
         except sqlalchemy.exc.IntegrityError as error:
+            # The name's index may notice the very same request sooner than the id's does.
+            same = await self.by_ids([spec.machine_id])
+            if same:
+                return same[0], False
             raise Conflict(
                 f"a machine called {spec.name!r} exists already",
                 field="name",

@@ -52,11 +52,16 @@ async def test_only_a_newer_state_overwrites(
     assert await _phase(store) == ("stuck" if wins else "running")
 
 
-async def test_concurrent_writers_leave_the_newest_state(store: PostgresMachineStore):
+async def test_concurrent_writers_leave_the_newest_state(
+    store: PostgresMachineStore, database: Database
+):
     phases = [MachinePhase.PROVISIONING, MachinePhase.RUNNING, MachinePhase.STUCK]
     writes = [record(spec(), phases[v % 3], version=v) for v in range(1, 31)]
     await asyncio.gather(*(store.record(write) for write in reversed(writes)))
     assert await _phase(store) == phases[30 % 3]
+    async with database.reading() as connection:
+        # It met nobody but itself, so it keeps its name.
+        assert list(await connection.scalars(select(machines.c.name))) == ["my-box"]
 
 
 async def test_a_taken_name_does_not_hide_a_machine(

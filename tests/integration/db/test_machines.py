@@ -175,3 +175,12 @@ def test_a_foreign_cursor_is_refused(text: str):
 def test_a_cursor_comes_back_as_it_was():
     place = Cursor(T0, "m000000000001")
     assert Cursor.decode(place.encode()) == place
+
+
+async def test_one_request_sent_many_times_at_once_is_one_machine(database: Database):
+    """Both unique indexes see the collision; which one first is a matter of microseconds."""
+    listed = Machines(database)
+    for number in range(25):
+        same = spec(number, name=f"box-{number}")
+        asked = await asyncio.gather(*(listed.request(same, at=T0) for _ in range(12)))
+        assert sorted(created for _, created in asked) == [False] * 11 + [True]
