@@ -10,15 +10,16 @@ from simcloud.vast.instance import Instance
 from simcloud.vast.listing import page_of, parse_listing
 from simcloud.vast.ordering import read_env, read_price
 
-_ROW_EFFECTS = frozenset({"metrics_null", "metrics_unknown", "trailing_newline"})
-_LIST_EFFECTS = frozenset({"empty_list", "truncated_list"})
+ROW_EFFECTS = frozenset({"metrics_null", "metrics_unknown", "trailing_newline"})
+LIST_EFFECTS = frozenset({"empty_list", "truncated_list"})
+"""Fault effects of rows, and of whole lists."""
 
 
 def _row(call: Call, instance: Instance, operation: str) -> dict[str, Any]:
     fault = call.cloud.context.faults.fire(
         provider="vast",
         operation=operation,
-        effects=_ROW_EFFECTS,
+        effects=ROW_EFFECTS,
         instance=str(instance.id),
         label=instance.label,
     )
@@ -29,7 +30,7 @@ def _listed(call: Call, operation: str) -> list[dict[str, Any]]:
     """Return all rows, or fewer when a fault hides some."""
     instances = call.cloud.roster.listed()
     rule = call.cloud.context.faults.fire(
-        provider="vast", operation=operation, effects=_LIST_EFFECTS
+        provider="vast", operation=operation, effects=LIST_EFFECTS
     )
     if rule is not None:
         instances = [] if rule.effect == "empty_list" else instances[: len(instances) // 2]

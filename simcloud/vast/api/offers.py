@@ -16,11 +16,12 @@ from simcloud.vast.offer_row import Row, offer_row
 from simcloud.vast.ordering import Order, read_order
 from simcloud.vast.search import parse_query
 
-_SEARCH_EFFECTS = frozenset({"empty_offers", "search_quota_exceeded"})
-_CREATE_EFFECTS = frozenset(
+SEARCH_EFFECTS = frozenset({"empty_offers", "search_quota_exceeded"})
+CREATE_EFFECTS = frozenset(
     {"offer_gone", "created_but_error", "born_stopped", "insufficient_credit"}
 )
-_LATER_EFFECTS = frozenset({"outbid_after", "host_offline_after", "kill_after"})
+LATER_EFFECTS = frozenset({"outbid_after", "host_offline_after", "kill_after"})
+"""Fault effects of searches, of creates, and of the time after a create."""
 
 
 async def _search(call: Call) -> Any:
@@ -44,7 +45,7 @@ def _find(call: Call, body: Any) -> list[Row]:
     """Run a search."""
     cloud = call.cloud
     rule = cloud.context.faults.fire(
-        provider="vast", operation="offers.search", effects=_SEARCH_EFFECTS
+        provider="vast", operation="offers.search", effects=SEARCH_EFFECTS
     )
     if rule is not None and rule.effect == "search_quota_exceeded":
         cloud.quota.set_left(0)
@@ -117,7 +118,7 @@ async def _rent(cloud: VastCloud, ask_id: int, body: Any) -> Any:
     order = read_order(body)
     faults = cloud.context.faults
     rule = faults.fire(
-        provider="vast", operation="asks.create", effects=_CREATE_EFFECTS, label=order.label
+        provider="vast", operation="asks.create", effects=CREATE_EFFECTS, label=order.label
     )
     effect = None if rule is None else rule.effect
     if effect == "insufficient_credit" or cloud.billing.credit <= 0:
@@ -199,7 +200,7 @@ def _schedule(cloud: VastCloud, instance: Instance) -> None:
     rule = cloud.context.faults.fire(
         provider="vast",
         operation="asks.create",
-        effects=_LATER_EFFECTS,
+        effects=LATER_EFFECTS,
         instance=str(instance.id),
         label=instance.label,
     )
