@@ -168,6 +168,10 @@ class Fleet:
 
     def bill_all(self) -> None:
         """Meter everything, stop what cannot be paid, end what has expired."""
+        with self._context.store.transaction():
+            self._bill_all()
+
+    def _bill_all(self) -> None:
         now = self._context.clock.now()
         for instance in self._roster.existing():
             self._roster.meter(instance)

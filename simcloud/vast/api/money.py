@@ -21,6 +21,8 @@ async def _user(call: Call) -> Any:
     return {
         "id": cloud.account.user_id,
         "username": "simcloud",
+        # clients up to 0.5 expect the field; nobody needs its value
+        "api_key": None,
         "email": "owner@example.test",
         "email_verified": True,
         "fullname": None,
