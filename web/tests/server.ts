@@ -153,7 +153,7 @@ export class Server {
     }
     if (path === "/auth/me")
       return json({ user_id: "u1", email: "owner@dumont.local", is_admin: true });
-    if (path === "/events") return this.#stream();
+    if (path === "/events") return this.#stream(init?.signal ?? null);
     if (path === "/machines" && request.method === "POST") {
       const wish = body as { name: string };
       const made = machine({ name: wish.name, machine_id: "m000000000002" });
@@ -171,11 +171,16 @@ export class Server {
     return problem(404, "not_found", `no ${path}`);
   }
 
-  #stream(): Response {
+  #stream(signal: AbortSignal | null): Response {
     if (this.streamDown) return problem(503, "dependency_unavailable", "no database");
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
         this.#streams.push(controller);
+        signal?.addEventListener("abort", () => {
+          if (!this.#streams.includes(controller)) return;
+          this.#streams = this.#streams.filter((stream) => stream !== controller);
+          controller.error(new DOMException("aborted", "AbortError"));
+        });
         controller.enqueue(new TextEncoder().encode(": dumont\r\n\r\n"));
       },
     });

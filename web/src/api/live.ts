@@ -31,6 +31,8 @@ export class Live {
   #watchers = new Set<() => void>();
   #lastId: string | null = null;
   #lastWord = Date.now();
+  /** Data may have been read since the page was opened, and changed unheard. */
+  #mayHaveMissed = false;
   #stopped = new AbortController();
   #connection: AbortController | null = null;
   #wake: (() => void) | null = null;
@@ -95,14 +97,15 @@ export class Live {
         return false;
       }
       if (!response.ok || response.body === null) return false;
-      // What changed before this moment may not be on the stream.
-      this.#listener.onGap();
+      this.#lastWord = Date.now();
+      this.#set({ state: "live" });
+      // The first time nothing was read yet: the page listens first and reads then.
+      if (this.#mayHaveMissed) this.#listener.onGap();
       for await (const message of messages(response.body)) {
         clearTimeout(silence);
         silence = setTimeout(() => connection.abort(), SILENCE_MS);
         this.#lastWord = Date.now();
         heard = true;
-        this.#set({ state: "live" });
         this.#lastId = message.id ?? this.#lastId;
         this.#deliver(message.event, message.data);
       }
@@ -112,6 +115,7 @@ export class Live {
     } finally {
       clearTimeout(silence);
       this.#connection = null;
+      this.#mayHaveMissed = true;
     }
   }
 

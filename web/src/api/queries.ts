@@ -34,7 +34,7 @@ const PAGE = 200;
 /** More machines than this are for the command line, until this list can show them by the window. */
 export const MOST_MACHINES = 1_000;
 /** Machines whose past the feed begins with, and how much of it. */
-const FEED_MACHINES = 8;
+const FEED_MACHINES = 5;
 const FEED_EACH = 20;
 export const FEED_LENGTH = 100;
 
@@ -58,9 +58,15 @@ export function makeQueryClient(): QueryClient {
 /** The server no longer knows our session: back to signing in, with a word about why. */
 export function endSession(client: QueryClient): void {
   if (!client.getQueryData(keys.me)) return;
-  client.clear();
   client.setQueryData(keys.ended, true);
+  leave(client);
+}
+
+/** Nobody is logged in any more: nothing of theirs stays in this page. */
+function leave(client: QueryClient): void {
   client.setQueryData(keys.me, null);
+  const kept: readonly string[] = [keys.me[0], keys.ended[0], keys.meta[0]];
+  client.removeQueries({ predicate: (query) => !kept.includes(String(query.queryKey[0])) });
 }
 
 /** Whether the session ended by itself. */
@@ -99,10 +105,12 @@ export interface Machines {
   truncated: boolean;
 }
 
-export function useMachines(): UseQueryResult<Machines> {
+/** All machines; read once somebody listens for their changes. */
+export function useMachines(listening: boolean): UseQueryResult<Machines> {
   const client = useQueryClient();
   return useQuery({
     queryKey: keys.machines,
+    enabled: listening,
     queryFn: async () => {
       const items: MachineView[] = [];
       let cursor: string | null = null;
@@ -215,10 +223,7 @@ export function useSignOut(): UseMutationResult<unknown, Error, void> {
   const client = useQueryClient();
   return useMutation({
     mutationFn: () => data(api.POST("/api/v1/auth/logout")),
-    onSuccess: () => {
-      client.clear();
-      client.setQueryData(keys.me, null);
-    },
+    onSuccess: () => leave(client),
   });
 }
 

@@ -53,10 +53,10 @@ function Table({ machines, onDestroy }: ListProps): ReactNode {
       <tbody>
         {machines.map((machine) => (
           <tr key={machine.machine_id} className="border-t border-line align-top">
-            <th className="px-4 py-2.5 font-bold" scope="row">
+            <th className="max-w-[16rem] px-4 py-2.5 font-bold break-words" scope="row">
               {machine.name}
             </th>
-            <td className="px-4 py-2.5">
+            <td className="px-4 py-2.5 whitespace-nowrap">
               <Gpu machine={machine} />
             </td>
             <td className="px-4 py-2.5">
@@ -83,7 +83,7 @@ function Cards({ machines, onDestroy }: ListProps): ReactNode {
     <ul>
       {machines.map((machine) => (
         <li key={machine.machine_id} className="space-y-2 border-t border-line p-4 first:border-t-0">
-          <h3 className="text-lg font-bold break-words">{machine.name}</h3>
+          <h2 className="text-lg font-bold break-words">{machine.name}</h2>
           <State machine={machine} />
           <div className="flex flex-wrap justify-between gap-2">
             <div>

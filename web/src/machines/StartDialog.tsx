@@ -12,10 +12,11 @@ const FIELDS = ["name", "gpu", "max_usd_per_hour", "ssh_keys"] as const;
 type FieldName = (typeof FIELDS)[number];
 
 /** Asks for a machine: a name, a GPU and the most it may cost. */
-export function StartDialog({ onClose }: { onClose(): void }): ReactNode {
+export function StartDialog(props: { taken: string[]; onClose(): void }): ReactNode {
+  const { taken, onClose } = props;
   const words = useWords();
   const { t } = words;
-  const [name, setName] = useState("my-box");
+  const [name, setName] = useState(() => freeName(taken));
   const [gpu, setGpu] = useState("RTX 4090");
   const [price, setPrice] = useState("0.60");
   const [key, setKey] = useState("");
@@ -104,6 +105,14 @@ export function StartDialog({ onClose }: { onClose(): void }): ReactNode {
       </form>
     </Modal>
   );
+}
+
+/** `my-box`, or the first of `my-box-2` ... that no machine has. */
+function freeName(taken: string[]): string {
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? "my-box" : `my-box-${number}`;
+    if (!taken.includes(name)) return name;
+  }
 }
 
 /** A key that stays the same while the same thing is asked for, so that a repeated click is one. */

@@ -43,7 +43,7 @@ export function State({ machine }: { machine: MachineView }): ReactNode {
         </p>
       )}
       {machine.phase !== "running" && machine.reason && (
-        <p className="max-w-prose text-[13px] break-words">{machine.reason}</p>
+        <p className="max-w-[40ch] text-[13px] break-words">{machine.reason}</p>
       )}
       {machine.next_try_at && (
         <p className="text-[13px] text-muted">
@@ -88,7 +88,14 @@ export function Price({ machine }: { machine: MachineView }): ReactNode {
 
 export function Connect({ machine }: { machine: MachineView }): ReactNode {
   const { t } = useWords();
-  if (!machine.ssh) return <span className="text-[13px] text-muted">{t("machines.noSsh")}</span>;
+  if (!machine.ssh) {
+    const coming = machine.phase === "requested" || machine.phase === "provisioning";
+    return (
+      <span className="text-[13px] text-muted">
+        {t(coming ? "machines.noSshYet" : "machines.noSsh")}
+      </span>
+    );
+  }
   return <Copyable text={sshCommand(machine.ssh)} />;
 }
 

@@ -10,11 +10,13 @@ import { Summary } from "../machines/Summary";
 import { Problem } from "../ui/Problem";
 import { Skeleton } from "../ui/Skeleton";
 import { StaleBanner } from "./LiveChip";
+import { useLive } from "./LiveContext";
 
 /** The page: what runs, what it costs, what happened, and the two things one does. */
 export function Home(): ReactNode {
   const { t } = useWords();
-  const machines = useMachines();
+  const { state } = useLive();
+  const machines = useMachines(state.state !== "connecting");
   const events = useEvents(machines.data?.items);
   const [starting, setStarting] = useState(false);
   const [destroying, setDestroying] = useState<MachineView | null>(null);
@@ -59,7 +61,12 @@ export function Home(): ReactNode {
         )}
         {events.isLoading && <Skeleton rows={4} />}
       </section>
-      {starting && <StartDialog onClose={() => setStarting(false)} />}
+      {starting && (
+        <StartDialog
+          onClose={() => setStarting(false)}
+          taken={machines.data?.items.map((machine) => machine.name) ?? []}
+        />
+      )}
       {destroying && (
         <DestroyDialog machine={destroying} onClose={() => setDestroying(null)} />
       )}

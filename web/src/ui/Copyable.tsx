@@ -24,7 +24,7 @@ export function Copyable({ text }: { text: string }): ReactNode {
   };
   return (
     <span className="inline-flex max-w-full flex-wrap items-center gap-1">
-      <code className="rounded bg-sunk px-1.5 py-0.5 break-all select-all">{text}</code>
+      <code className="rounded bg-sunk px-1.5 py-0.5 break-all select-all lg:break-normal">{text}</code>
       <button
         type="button"
         aria-label={t("copy.copyOf", { text })}
