@@ -46,7 +46,8 @@ def test_rent_use_and_give_back(product: Product) -> None:
     assert "4090" in product.ok("ssh", box, "--", "nvidia-smi --query-gpu=name --format=csv")
 
     assert box in product.ok("ls")
-    kinds = [event["kind"] for event in product.json("events", box)]
+    lines = product.ok("events", box, "--json").splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
     assert "machine.ready" in kinds
 
     product.ok("destroy", box, "--yes")
