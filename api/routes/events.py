@@ -88,7 +88,8 @@ def _seq(last_event_id: str) -> int:
 async def _messages(
     hub: Hub, *, after: int, audience: Audience, life_s: float
 ) -> AsyncGenerator[ServerSentEvent]:
-    yield ServerSentEvent(comment="dumont", retry=_RECONNECT_MS)
+    # Its id tells a reader that began at "now" where now was: it loses nothing when it comes back.
+    yield ServerSentEvent(comment="dumont", retry=_RECONNECT_MS, id=str(after))
     ends_at = asyncio.get_running_loop().time() + life_s
     async with aclosing(hub.follow(after=after, audience=audience)) as frames:
         while True:

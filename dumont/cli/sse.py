@@ -16,7 +16,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
 
 
 class Message(NamedTuple):
-    """One event of a stream; a ping has no event and no data."""
+    """One event of a stream; a ping has no event and no data, but may move the place (`id`)."""
 
     event: str
     data: str
@@ -38,20 +38,18 @@ def lines(chunks: Iterable[str]) -> Iterator[str]:
 
 def decode(text: Iterable[str]) -> Iterator[Message]:
     """The messages in a stream's lines (without their ends), as soon as each is complete."""
-    event, data, last_id = "", list[str](), None
+    event, data = "", list[str]()
+    last_id: str | None = None
     for line in text:
-        if line.startswith(":"):
-            yield Message("", "")
-        elif not line:
-            if data:
-                yield Message(event or "message", "\n".join(data), last_id)
+        if not line:
+            yield Message(event or "message" if data else "", "\n".join(data), last_id)
             event, data = "", []
-        else:
-            name, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if name == "event":
-                event = value
-            elif name == "data":
-                data.append(value)
-            elif name == "id" and "\0" not in value:
-                last_id = value
+            continue
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "event":
+            event = value
+        elif name == "data":
+            data.append(value)
+        elif name == "id" and "\0" not in value:
+            last_id = value

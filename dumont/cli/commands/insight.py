@@ -134,9 +134,10 @@ def _follow(api: Api, machine_id: str | None, *, after: int | None, json: bool) 
                 if not connected:
                     notice("The event stream is back.")
                     connected = True
+                if message.id is not None and message.id.isdigit():
+                    after = int(message.id)
                 event = parse(message)
                 if isinstance(event, EventView):
-                    after = event.seq
                     _print(event, json)
         except DependencyUnavailable as error:
             if connected:

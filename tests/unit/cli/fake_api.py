@@ -53,6 +53,8 @@ class FakeApi:
     on_destroy: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
     stream_breaks_after: int | None = None
     """Cut each stream behind this many events."""
+    stream_ends_at_once: int = 0
+    """So many streams end right after their welcome."""
     streams: list[int] = field(default_factory=list)
     """The `after` of each stream that was opened."""
     stream_down: bool = False
@@ -323,8 +325,10 @@ class FakeApi:
 
     async def _frames(self, after: int, machine_id: str | None) -> AsyncIterator[str]:
         sent = 0
-        yield ": welcome\r\n\r\n"
-        while True:
+        ends = self.stream_ends_at_once > 0
+        self.stream_ends_at_once -= 1
+        yield f": welcome\r\nid: {after}\r\n\r\n"
+        while not ends:
             for event in self.events[after:]:
                 after = event["seq"]
                 if machine_id in (None, event["machine_id"]):

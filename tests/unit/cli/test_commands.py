@@ -187,6 +187,28 @@ def test_follow_goes_on_over_a_broken_stream(user: FakeApi) -> None:
     assert process.wait(10) == 130
 
 
+def test_follow_of_everything_loses_nothing_in_a_break_before_the_first_event(
+    user: FakeApi,
+) -> None:
+    machine = user.add_machine("alpha")
+    user.event(machine, "machine.requested", "long ago")
+    user.stream_ends_at_once = 1
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dumont.cli", "events", "--follow", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    while not user.streams:
+        time.sleep(0.01)
+    user.event(machine, "provision.rung", "in the gap")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["summary"] == "in the gap"
+    process.send_signal(2)
+    assert process.wait(10) == 130
+    assert user.streams == [1, 1]
+
+
 def test_offers_pass_the_filters_and_dashes_mean_unknown(user: FakeApi, dumont: Dumont) -> None:
     offer = dict.fromkeys(
         ("gpu_memory_gb", "on_demand_usd_per_hour", "reliability", "region", "download_mbps",

@@ -1,4 +1,5 @@
-/** One message of an event stream; a comment (the server's ping) has no event and no data. */
+/** One message of an event stream; the server's ping has no event and no data, but may move the
+    place (`id`) to come back to. */
 export interface Message {
   event: string;
   data: string;
@@ -25,10 +26,8 @@ export async function* messages(body: ReadableStream<Uint8Array>): AsyncGenerato
       const lines = (rest + decoder.decode(value, { stream: true })).split(LINE_END);
       rest = lines.pop() ?? "";
       for (const line of lines) {
-        if (line.startsWith(":")) {
-          yield { event: "", data: "", id };
-        } else if (line === "") {
-          if (data.length > 0) yield { event: event || "message", data: data.join("\n"), id };
+        if (line === "") {
+          yield { event: data.length > 0 ? event || "message" : "", data: data.join("\n"), id };
           event = "";
           data = [];
         } else {
