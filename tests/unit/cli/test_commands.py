@@ -315,15 +315,20 @@ def test_completion_offers_live_names_quickly_and_never_fails(
     assert gpu_names("4090")[0] == "RTX 4090"
 
 
-def test_help_answers_at_once() -> None:
-    best = min(_timed_help() for _ in range(5))
-    assert best < 0.4, f"`dumont --help` took {best:.2f} s"
-
-
-def _timed_help() -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "dumont.cli", "--help"], check=True, capture_output=True)
-    return time.perf_counter() - start
+def test_help_loads_nothing_slow() -> None:
+    """What makes `dumont --help` wait is what it imports; time itself is no test's business."""
+    script = (
+        "import sys; sys.argv = ['dumont', '--help']\n"
+        "from dumont.cli.app import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    loaded = set(done.stderr.split())
+    slow = {"httpx", "temporalio", "sqlalchemy", "asyncssh", "google.auth", "uvicorn"}
+    assert "typer" in loaded
+    assert slow.isdisjoint(loaded)
 
 
 def test_an_unexpected_failure_is_one_paragraph(
