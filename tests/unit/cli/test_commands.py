@@ -324,7 +324,9 @@ def test_help_loads_nothing_slow() -> None:
         "except SystemExit: pass\n"
         "print('\\n'.join(sys.modules), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
     loaded = set(done.stderr.split())
     slow = {"httpx", "temporalio", "sqlalchemy", "asyncssh", "google.auth", "uvicorn"}
     assert "typer" in loaded
