@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
@@ -12,7 +13,7 @@ from activities.heartbeat import heartbeating
 from activities.listing import SharedListing
 from dumont.domain import labels
 from dumont.domain.errors import ProviderError
-from dumont.domain.fleet import InstanceReport, Sighting, implausible, news
+from dumont.domain.fleet import InstanceReport, Presence, Sighting, implausible, news
 from dumont.domain.instances import Instance, InstanceState, Message
 from dumont.domain.machine import ActiveInstance
 from dumont.ports import GpuProvider, MachineStore
@@ -59,21 +60,55 @@ class FleetActivities:
         until = asyncio.get_running_loop().time() + watch.for_s
         async with heartbeating():
             sightings = await self._remembered()
-            while asyncio.get_running_loop().time() < until:
+            while asyncio.get_running_loop().time() < until and not _is_stopping():
                 try:
                     listing = await self._plausible_listing(sightings)
                 except ProviderError as error:
                     # No answer is no evidence: nothing changes, for anybody.
                     activity.logger.warning("%s is blind: %s", self._provider.name, error)
-                    await asyncio.sleep(max(error.retry_after or 0, watch.poll_s))
+                    await _pause(max(error.retry_after or 0, watch.poll_s))
                     continue
                 at, instances = listing
                 reports, sightings = news(sightings, instances, at=at, confirm=confirm)
-                for report in reports:
+                for report in await self._confirmed(reports, sightings):
                     label = labels.parse(report.label, env=watch.env)
                     if label is not None:
                         await self._send_report(label.machine_id, report)
-                await asyncio.sleep(watch.poll_s)
+                await _pause(watch.poll_s)
+
+    async def _confirmed(
+        self, reports: list[InstanceReport], sightings: dict[str, Sighting]
+    ) -> list[InstanceReport]:
+        """The reports without those that call an instance gone while nobody but the list says so.
+
+        A list that has lost an instance, however often it is read, is one witness. The instance's
+        own page is another; where it still shows the instance, or cannot be had, the instance
+        counts as missing for a while longer.
+        """
+        confirmed = []
+        for report in reports:
+            if report.presence is Presence.GONE and not await self._is_gone(report.instance_id):
+                sighting = sightings[report.instance_id]
+                sightings[report.instance_id] = sighting.model_copy(
+                    update={"missing_since": report.at, "reported_gone": False}
+                )
+                continue
+            confirmed.append(report)
+        return confirmed
+
+    async def _is_gone(self, instance_id: str) -> bool:
+        try:
+            if await self._provider.get(instance_id) is None:
+                return True
+        except ProviderError as error:
+            activity.logger.warning(
+                "%s is not listed, and nothing more known: %s", instance_id, error
+            )
+            return False
+        activity.logger.warning(
+            "%s no longer lists %s, but shows it", self._provider.name, instance_id
+        )
+        return False
 
     async def _remembered(self) -> dict[str, Sighting]:
         """What the records say the machines live on: the state before the first listing."""
@@ -99,6 +134,17 @@ class FleetActivities:
                 break
             activity.logger.warning("implausible listing of %s: read again", self._provider.name)
         return listing.asked_at, instances
+
+
+def _is_stopping() -> bool:
+    return activity.is_worker_shutdown()
+
+
+async def _pause(seconds: float) -> None:
+    """Sleep, but not beyond the moment when the worker is told to stop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await activity.wait_for_worker_shutdown()
 
 
 def _as_listed(home: ActiveInstance) -> Instance:

@@ -75,6 +75,8 @@ class Checks:
                 dependency="postgres",
                 hint="run: python -m dumont.db upgrade",
             )
+        if not self._services.owner_known.is_set():
+            raise DependencyUnavailable("nobody can log in yet", dependency="postgres")
 
     async def _temporal(self) -> None:
         await self._services.commands.workers()

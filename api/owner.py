@@ -25,6 +25,7 @@ async def ensure_owner(services: Services) -> None:
     while True:
         try:
             await _ensure(services)
+            services.owner_known.set()
             return
         except DependencyUnavailable as error:
             log.warning("waiting_for_database", error=error.message, hint=error.hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -45,6 +46,8 @@ class Services:
     passwords: Passwords
     access_tokens: AccessTokens
     metrics: Metrics
+    owner_known: asyncio.Event
+    """Set once there is somebody who can log in."""
 
     @property
     def session_life(self) -> timedelta:
@@ -90,4 +93,5 @@ def compose(settings: Settings) -> Services:
             keys.token, issuer=f"dumont/{settings.env}", lifetime_s=settings.access_token_s
         ),
         metrics=metrics,
+        owner_known=asyncio.Event(),
     )

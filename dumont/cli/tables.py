@@ -45,7 +45,7 @@ def machine_table(*, machines: Sequence[MachineView]) -> Table:
             machine.name,
             phase(machine),
             gpus(count=machine.requirement.gpu_count, model=machine.requirement.gpu),
-            money(live.usd_per_hour) if live else UNKNOWN,
+            money(live.usd_per_hour) if live and _runs(machine) else UNKNOWN,
             age(machine.created_at),
             f"dumont ssh {machine.name}" if machine.ssh else UNKNOWN,
             Text(note(machine)),
@@ -90,7 +90,7 @@ def machine_card(*, machine: MachineView) -> Table:
         place = ", ".join(part for part in (live.region, _host(live.host_id)) if part)
         rows += [
             ("instance", f"{live.provider} {live.instance_id} ({live.label})"),
-            ("price", money(live.usd_per_hour)),
+            ("price", money(live.usd_per_hour) + ("" if _runs(machine) else " when it runs")),
             ("where", place or UNKNOWN),
             (
                 "ready",
@@ -212,6 +212,11 @@ def server_table(*, credentials: Credentials) -> Table:
 def how(server: Server) -> str:
     """How a login proves itself."""
     return "API key" if server.api_key else "password" if server.tokens else "not logged in"
+
+
+def _runs(machine: MachineView) -> bool:
+    """Whether the instance's price is what it costs now: a stopped one bills its disk alone."""
+    return machine.phase is MachinePhase.RUNNING
 
 
 def _host(host_id: str | None) -> str | None:

@@ -45,7 +45,7 @@ def test_the_dashboard_as_a_person_uses_it(product: Product) -> None:
         cwd=WEB, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "pass 14" in done.stdout, done.stdout
+    assert "pass 15" in done.stdout, done.stdout
 
 
 def node() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -36,10 +37,25 @@ _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that nobody listens on now, nor on the one 10,000 above (SeaweedFS takes both).
+
+    Both lie below the range from which the kernel takes the ports of outgoing connections: there, a
+    port that is free now may be taken a moment later.
+    """
+    for port in random.sample(range(12_000, 22_000), 100):
+        if _is_free(port) and _is_free(port + 10_000):
+            return port
+    raise AssertionError("no free port between 12000 and 22000")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_until(

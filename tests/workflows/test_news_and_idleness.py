@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 from datetime import timedelta
 
+import pytest
 from temporalio.client import WorkflowHandle
+from temporalio.testing import ActivityEnvironment
 
+from activities.fleet import FleetActivities, Watch
+from activities.listing import SharedListing
+from dumont.domain.errors import ProviderUnavailable
 from dumont.domain.fleet import InstanceReport, Presence
-from dumont.domain.instances import InstanceState, SshAddress
+from dumont.domain.instances import Instance, InstanceState, SshAddress
 from dumont.domain.machine import ActiveInstance, MachinePhase, MachineState
 from tests.support.fakes import FakeCloud
 from tests.workflows.conftest import Stage, now, spec
@@ -63,6 +68,36 @@ async def test_a_vanished_instance_is_told_not_silently_replaced(stage: Stage) -
     await stage.env.sleep(timedelta(days=1))
     assert len(stage.cloud.orders) == 1
     await stage.destroy(handle)
+
+
+@pytest.mark.parametrize("page", ["shows it", "cannot be had", "says it is gone"])
+async def test_a_list_that_lost_an_instance_is_one_witness(stage: Stage, page: str) -> None:
+    reports: list[InstanceReport] = []
+
+    async def send(machine_id: str, report: InstanceReport) -> None:
+        reports.append(report)
+
+    handle = await stage.start()
+    state = await stage.until(handle, MachinePhase.RUNNING)
+    assert state.instance is not None
+    mine = stage.cloud.instances.pop(state.instance.instance_id)
+
+    async def show(instance_id: str) -> Instance | None:
+        if page == "cannot be had":
+            raise ProviderUnavailable("503", provider="vast")
+        return mine if page == "shows it" else None
+
+    stage.cloud.get = show  # type: ignore[method-assign]
+    watch = FleetActivities(
+        provider=stage.cloud,
+        listing=SharedListing(stage.cloud, label_prefix="dmt-test-"),
+        store=stage.store,
+        send_report=send,
+    )
+    seconds = Watch(env="test", poll_s=0.02, confirm_s=0.05, for_s=0.5)
+    await ActivityEnvironment().run(watch.watch_provider, seconds)
+    gone = [report.instance_id for report in reports if report.presence is Presence.GONE]
+    assert gone == ([mine.instance_id] if page == "says it is gone" else [])
 
 
 async def test_a_year_of_idleness_leaves_no_trace(stage: Stage) -> None:

@@ -92,7 +92,8 @@ describe("a machine's life", () => {
     assert.equal(link, machine.workflow_url);
 
     const all = (await ask(page, "/machines?limit=200")).items;
-    const cost = all.reduce((sum, m) => sum + (m.instance?.usd_per_hour ?? 0), 0);
+    const running = all.filter((m) => m.phase === "running");
+    const cost = running.reduce((sum, m) => sum + (m.instance?.usd_per_hour ?? 0), 0);
     const total = Number((await page.getByTestId("cost").innerText()).replace("$", ""));
     assert.ok(Math.abs(total - cost) < 0.001, `${total} is not the sum of the API's prices, ${cost}`);
     const events = (await ask(page, "/machines/browser-box/events?limit=50")).items;
@@ -107,7 +108,10 @@ describe("a machine's life", () => {
           "-i",
           process.env["DUMONT_SSH_KEY"],
           ...["IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=no"].flatMap((o) => ["-o", o]),
-          ...["-o", "UserKnownHostsFile=/dev/null", "-p", String(ssh.port)],
+          "-o",
+          "UserKnownHostsFile=/dev/null",
+          "-p",
+          String(ssh.port),
           `${ssh.user}@${ssh.host}`,
           "nvidia-smi -L",
         ],
@@ -221,6 +225,30 @@ describe("for everybody", () => {
       await context.close();
     });
   }
+
+  test("nothing moves while it loads, and little is fetched", async () => {
+    const { context, page } = await visit(browser);
+    await signIn(page);
+    const fresh = await context.newPage();
+    const requests = [];
+    fresh.on("request", (request) => requests.push(request.url()));
+    await fresh.goto(stack.url);
+    await fresh.getByTestId("cost").waitFor();
+    await fresh.getByRole("list", { name: "What happened" }).or(fresh.getByText("Nothing yet.")).waitFor();
+    const shift = await fresh.evaluate(
+      () =>
+        new Promise((done) => {
+          let sum = 0;
+          new PerformanceObserver((list) => {
+            for (const entry of list.getEntries()) sum += entry.value;
+          }).observe({ type: "layout-shift", buffered: true });
+          requestAnimationFrame(() => requestAnimationFrame(() => done(sum)));
+        }),
+    );
+    assert.ok(shift < 0.01, `layout shift ${shift}`);
+    assert.ok(requests.length <= 18, requests.join("\n"));
+    await context.close();
+  });
 
   test("by keyboard alone: open, fill, cancel, and the focus comes back", async () => {
     const { context, page } = await visit(browser);

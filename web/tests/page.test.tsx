@@ -147,12 +147,15 @@ describe("machines", () => {
       running({ machine_id: "m3", name: "c" }),
       { ...unknown, instance: { ...unknown.instance!, usd_per_hour: null } },
       machine({ machine_id: "m4", name: "d" }),
+      running({ machine_id: "m5", name: "e", phase: "stuck", ssh: null, reason: "outbid" }),
     ];
     open();
     expect((await screen.findByTestId("cost")).textContent).toBe("$0.824");
-    expect(screen.getByText("+ 1 price unknown")).toBeTruthy();
+    expect(screen.getByText("+ 2 prices unknown")).toBeTruthy();
     expect(screen.getByText("+ 1 still starting")).toBeTruthy();
-    expect(screen.getByText("3 of 4")).toBeTruthy();
+    expect(screen.getByText("3 of 5")).toBeTruthy();
+    const outbid = screen.getByRole("rowheader", { name: "e" }).closest("tr");
+    expect(outbid?.textContent).toContain("$0.412/h when it runs");
   });
 
   test("none says how to begin; an error never looks like none", async () => {

@@ -80,6 +80,12 @@ def test_ls_shows_the_living_and_refreshes_ssh(user: FakeApi, dumont: Dumont) ->
     assert dumont("ls", "--phase", "sleeping").exit_code == 2
 
 
+def test_a_price_is_shown_as_paid_only_while_it_is(user: FakeApi, dumont: Dumont) -> None:
+    user.add_running("alpha", reason="outbid")["phase"] = "stuck"
+    assert "$" not in dumont("ls").stdout.splitlines()[-1]
+    assert "$0.412/h when it runs" in dumont("show", "alpha").stdout
+
+
 def test_ls_of_nothing_says_how_to_begin(user: FakeApi, dumont: Dumont) -> None:
     result = dumont("ls")
     assert (result.exit_code, result.stdout) == (0, "")

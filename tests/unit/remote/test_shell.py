@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,12 +44,18 @@ class Machine:
         self.env = {"PATH": os.environ["PATH"], "HOME": str(home)}
         self.noise = b""
         self.port = 0
+        self._work: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> SshAddress:
         return SshAddress(host="127.0.0.1", port=self.port)
 
     async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        # asyncssh cancels this when the connection breaks, wherever it is.
+        self._work.add(work := asyncio.create_task(self._run(process)))
+        await asyncio.shield(work)
+
+    async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         command = process.command or ""
         self.commands.append(command)
         if self.noise:
@@ -56,20 +63,29 @@ class Machine:
         child = await asyncio.create_subprocess_exec(
             "sh", "-c", command,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, env=self.env, cwd=self.home,
+            stderr=asyncio.subprocess.PIPE, env=self.env, cwd=self.home, start_new_session=True,
         )  # fmt: skip
-        closed = asyncio.create_task(process.wait_closed())
         work = asyncio.create_task(self._feed(process, child))
-        await asyncio.wait({closed, work}, return_when=asyncio.FIRST_COMPLETED)
-        if child.returncode is None:
-            child.kill()
-        await work
+        closed = asyncio.create_task(process.wait_closed())
+        await asyncio.wait({work, closed}, return_when=asyncio.FIRST_COMPLETED)
         closed.cancel()
+        # The shell and what it started: a grandchild would hold the pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await work
+
+    async def until_idle(self) -> None:
+        """Until no command runs any more: none may outlive the event loop of its test."""
+        await asyncio.wait_for(asyncio.gather(*self._work, return_exceptions=True), 10)
 
     async def _feed(
         self, process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process
     ) -> None:
-        out, err = await child.communicate(await process.stdin.read())
+        try:
+            given = await process.stdin.read()
+        except (OSError, asyncssh.Error):
+            given = b""
+        out, err = await child.communicate(given)
         with contextlib.suppress(OSError):
             process.stdout.write(out)
             process.stderr.write(err)
@@ -97,6 +113,7 @@ async def serving(
     finally:
         server.close()
         await server.wait_closed()
+        await machine.until_idle()
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ export const en = {
   "machines.created": "asked for {ago}",
   "machines.nextTry": "next try {ago}",
   "machines.wanted": "at most {price}/h",
+  "machines.whenRunning": "{price}/h when it runs",
   "machines.ladder": "Readiness of {name}",
   "machines.rungDone": "done",
   "machines.rungNow": "under way",

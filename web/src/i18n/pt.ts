@@ -72,6 +72,7 @@ export const pt: Catalog = {
   "machines.created": "pedida {ago}",
   "machines.nextTry": "nova tentativa {ago}",
   "machines.wanted": "no máximo {price}/h",
+  "machines.whenRunning": "{price}/h quando roda",
   "machines.ladder": "Prontidão de {name}",
   "machines.rungDone": "feito",
   "machines.rungNow": "em andamento",

@@ -77,6 +77,14 @@ export function Price({ machine }: { machine: MachineView }): ReactNode {
     );
   }
   const price = machine.instance.usd_per_hour;
+  if (price !== null && machine.phase !== "running") {
+    // A stopped instance bills its disk alone, and nobody told us how much that is.
+    return (
+      <span className="text-[13px] text-muted">
+        {t("machines.whenRunning", { price: money(price) })}
+      </span>
+    );
+  }
   if (price === null) return <span className="text-muted">{t("machines.priceUnknown")}</span>;
   return (
     <>

@@ -18,17 +18,17 @@ export function Header({ me }: { me: UserView }): ReactNode {
     <header className="border-b border-line bg-panel">
       <div className="mx-auto flex max-w-[1280px] flex-wrap items-center gap-x-4 gap-y-2 px-4 py-2.5">
         <Brand />
+        <LiveChip />
         {meta && meta.env !== "prod" && (
           <span className="rounded bg-ending-tint px-2 py-0.5 text-[13px] font-bold text-ending uppercase">
             {meta.env}
           </span>
         )}
-        <LiveChip />
         <nav aria-label={t("app.links")} className="flex gap-4 text-[13px] sm:ml-auto">
-          <External href="/api/docs">{t("app.apiDocs")}</External>
           {meta?.temporal_ui_url && (
             <External href={meta.temporal_ui_url}>{t("app.temporal")}</External>
           )}
+          <External href="/api/docs">{t("app.apiDocs")}</External>
         </nav>
         <Preferences />
         <span className="text-[13px] break-all text-muted">{me.email}</span>

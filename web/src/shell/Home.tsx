@@ -23,7 +23,7 @@ export function Home(): ReactNode {
   return (
     <main className="mx-auto max-w-[1280px] space-y-6 px-4 py-6" id="main" tabIndex={-1}>
       <StaleBanner />
-      {machines.data && <Summary machines={machines.data.items} />}
+      <Summary machines={machines.data?.items} />
       <section aria-labelledby="machines-title" className="space-y-3">
         <div className="flex flex-wrap items-center justify-between gap-3">
           <h1 className="text-[22px] font-bold" id="machines-title">
@@ -49,18 +49,21 @@ export function Home(): ReactNode {
           machines.isPending && <Skeleton rows={3} />
         )}
       </section>
-      <section aria-labelledby="events-title" className="space-y-3">
-        <h2 className="text-lg font-bold" id="events-title">
-          {t("events.title")}
-        </h2>
-        {events.isError && <Problem error={events.error} retry={() => void events.refetch()} />}
-        {events.data && (
-          <div className="panel">
-            <EventFeed events={events.data} />
-          </div>
-        )}
-        {events.isLoading && <Skeleton rows={4} />}
-      </section>
+      {/* Below the machines, and only once they are there: what is read must not move. */}
+      {machines.data && (
+        <section aria-labelledby="events-title" className="space-y-3">
+          <h2 className="text-lg font-bold" id="events-title">
+            {t("events.title")}
+          </h2>
+          {events.isError && <Problem error={events.error} retry={() => void events.refetch()} />}
+          {events.data && (
+            <div className="panel">
+              <EventFeed events={events.data} />
+            </div>
+          )}
+          {events.isLoading && <Skeleton rows={4} />}
+        </section>
+      )}
       {starting && (
         <StartDialog
           onClose={() => setStarting(false)}
