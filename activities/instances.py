@@ -163,7 +163,7 @@ class InstanceActivities:
                 _refuse_the_dead(instance, wanted=ask.rental)
                 if instance.state is InstanceState.RUNNING:
                     if last is not InstanceState.RUNNING:
-                        await self._reached(ask.machine_id, ask, Rung.RUNNING, instance.detail)
+                        await self._reached(ask.machine_id, ask, Rung.RUNNING)
                     if instance.ssh is not None:
                         where = f"{instance.ssh.host}:{instance.ssh.port}"
                         await self._reached(ask.machine_id, ask, Rung.PORT_MAPPED, where)
@@ -236,7 +236,11 @@ class InstanceActivities:
             raise
 
     async def _reached(
-        self, machine_id: str, ask: EnsureInstance | WaitUntilRunning, rung: Rung, detail: str
+        self,
+        machine_id: str,
+        ask: EnsureInstance | WaitUntilRunning,
+        rung: Rung,
+        detail: str = "",
     ) -> None:
         await note_rung(
             self._store,

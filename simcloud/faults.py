@@ -7,14 +7,31 @@ the effects, so that both clouds share one vocabulary and one place to inspect.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simcloud.store import Store
+
+EFFECTS: Final = frozenset({
+    # of any request: simcloud/traffic.py
+    "slow", "hang", "hang_after", "drop", "drop_after", "truncate", "error", "server_error",
+    "error_after", "html", "rate_limit",
+    # of Google's API, and while a VM boots
+    "google_error", "stockout", "operation_error", "stuck",
+    # of Vast.ai's searches, creates, lists and rows
+    "empty_offers", "search_quota_exceeded", "offer_gone", "created_but_error", "born_stopped",
+    "insufficient_credit", "empty_list", "truncated_list", "destroyed_but_listed",
+    "metrics_null", "metrics_unknown", "trailing_newline",
+    # while an instance boots, and afterwards
+    "never_leaves_loading", "oci_error", "exits", "no_ssh", "wrong_key", "unreachable",
+    "ports_missing", "slow_boot", "outbid_after", "host_offline_after", "kill_after",
+})  # fmt: skip
+"""Every effect that some part of the cloud can play."""
 
 
 class FaultRule(BaseModel):
@@ -46,6 +63,17 @@ class FaultRule(BaseModel):
     """Details of the effect."""
     hits: int = 0
     """How often it has fired so far."""
+
+    @field_validator("effect")
+    @classmethod
+    def _is_played(cls, effect: str) -> str:
+        if effect not in EFFECTS:
+            near = difflib.get_close_matches(effect, EFFECTS)
+            raise ValueError(
+                f"nothing plays the effect {effect!r}; "
+                + (f"did you mean {' or '.join(near)}?" if near else "see docs/simcloud.md")
+            )
+        return effect
 
     def number(self, name: str, default: float) -> float:
         """Return the numeric parameter `name`, or `default`."""
@@ -111,6 +139,7 @@ class Faults:
             zone: Google's zone that is concerned, if one is.
         """
         playable = frozenset(effects)
+        assert playable <= EFFECTS, playable - EFFECTS
         for rule in self._rules.values():
             if rule.effect not in playable:
                 continue

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simcloud import traffic
 from simcloud.__main__ import parse_arguments
-from simcloud.vast.api import instances, offers
-from simcloud.vast.container import BOOT_EFFECTS
+from simcloud.faults import EFFECTS
 from simcloud.vast.knobs import Knobs
 
 PAGE = (Path(__file__).parents[2] / "docs/simcloud.md").read_text()
@@ -25,17 +23,8 @@ def test_every_knob_is_documented_with_its_default() -> None:
 
 
 def test_every_effect_is_documented() -> None:
-    effects = (
-        traffic.BEFORE
-        | traffic.AFTER
-        | BOOT_EFFECTS
-        | offers.SEARCH_EFFECTS
-        | offers.CREATE_EFFECTS
-        | offers.LATER_EFFECTS
-        | instances.ROW_EFFECTS
-        | instances.LIST_EFFECTS
-    )
-    assert not [effect for effect in effects if f"`{effect}`" not in PAGE]
+    google = (Path(__file__).parents[2] / "docs/simcloud-google.md").read_text()
+    assert not [effect for effect in EFFECTS if f"`{effect}`" not in PAGE + google]
 
 
 def test_every_option_is_documented() -> None:

@@ -77,6 +77,7 @@ def test_rules_survive_a_restart(tmp_path: Any) -> None:
         ({"effect": "slow", "probability": 2}, "probability"),
         ({"effect": "slow", "times": 0}, "times"),
         ({"effect": "slow", "color": "red"}, "color"),
+        ({"effect": "server_eror"}, "server_error"),
     ],
 )
 def test_a_bad_rule_is_refused_by_name(
