@@ -1,6 +1,6 @@
 """The init of a machine without namespaces: starts sshd and the start script, reaps, shuts down.
 
-Runs as an ordinary user in the machine's directory (`python -m simcloud.machines.supervisor`).
+Runs as an ordinary user, or as a root that may not mount, in the machine's directory (`python -m simcloud.machines.supervisor`).
 As a child subreaper it stays the ancestor of everything the machine ever started, so that the
 engine finds all of it below one pid. What it cannot give is a private file system: /workspace is
 the directory `workspace`, and sshd keeps its key and pid file in `~/.ssh`.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pwd
 import shlex
 import signal
 import subprocess
@@ -115,10 +116,9 @@ def _start_sshd(here: Path) -> None:
     if not config.exists():
         config.write_text(_sshd_config(here, ssh))
     environment = {"PATH": _PATH, "LANG": "C.UTF-8"}
+    environment |= _as_root(here)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    else:
-        environment |= _as_root(here)
     address, port = os.environ["MACHINE_ADDRESS"], os.environ["MACHINE_SSH_PORT"]
     pid_file = ssh / "sshd.pid"
     pid_file.unlink(missing_ok=True)
@@ -161,20 +161,29 @@ def _sshd_config(here: Path, ssh: Path) -> str:
 
 
 def _as_root(here: Path) -> dict[str, str]:
-    """Return an environment in which sshd takes `root` for the present user."""
+    """Return an environment in which sshd takes `root` for the present user, at home here."""
     library = next((path for each in _NSS_WRAPPERS for path in Path("/").glob(each)), None)
     if library is None:
         sys.stderr.write("libnss_wrapper.so is missing: log in under your own user name\n")
         return {}
     uid, gid, home = os.geteuid(), os.getegid(), here / "home"
     passwd, group = here / "passwd", here / "group"
-    passwd.write_text(f"root:x:{uid}:{gid}:root:{home}:/bin/bash\n")
+    passwd.write_text(f"root:x:{uid}:{gid}:root:{home}:/bin/bash\n" + _separated_user())
     group.write_text(f"root:x:{gid}:\n")
     return {
         "LD_PRELOAD": str(library),
         "NSS_WRAPPER_PASSWD": str(passwd),
         "NSS_WRAPPER_GROUP": str(group),
     }
+
+
+def _separated_user() -> str:
+    """Return the entry of the user that sshd separates itself into, which it does as root only."""
+    try:
+        user = pwd.getpwnam("sshd")
+    except KeyError:
+        return ""
+    return f"sshd:x:{user.pw_uid}:{user.pw_gid}::{user.pw_dir}:{user.pw_shell}\n"
 
 
 if __name__ == "__main__":

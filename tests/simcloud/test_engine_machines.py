@@ -319,20 +319,29 @@ def _as_user() -> list[str]:
     return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env"]
 
 
+def _as_root_that_may_not_mount() -> list[str]:
+    return ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "env"]
+
+
 def _user_environment() -> dict[str, str]:
     paths = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
     return {"PATH": "/usr/sbin:/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(paths)}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="changes to an ordinary user")
-async def test_an_ordinary_user_has_machines_that_take_root_logins(
-    pool: AddressPool, key: KeyPair, tmp_path: Path
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else")
+@pytest.mark.parametrize(
+    ("become", "uid"),
+    [(_as_user(), USER), (_as_root_that_may_not_mount(), 0)],
+    ids=["user", "root"],
+)
+async def test_machines_without_namespaces_take_root_logins(
+    pool: AddressPool, key: KeyPair, become: list[str], uid: int
 ) -> None:
-    python = _interpreter_for_everyone()
+    python = _interpreter_for_everyone() if uid else sys.executable
     if python is None:
         pytest.skip("no Python that an ordinary user may run")
     with tempfile.TemporaryDirectory(prefix="simcloud-user-") as folder:
-        os.chown(folder, USER, USER)
+        os.chown(folder, uid, uid)
         address = pool.claim("user")
         spec = MachineSpec(name="one", hostname="h", address=address, ssh_port=2222)
         script = textwrap.dedent(
@@ -351,7 +360,7 @@ async def test_an_ordinary_user_has_machines_that_take_root_logins(
             """
         )
         owner = await asyncio.create_subprocess_exec(
-            *_as_user(), python, "-c", script,
+            *become, python, "-c", script,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             env=_user_environment(), cwd="/",
         )  # fmt: skip
@@ -359,7 +368,7 @@ async def test_an_ordinary_user_has_machines_that_take_root_logins(
         assert owner.stdin is not None
         assert await owner.stdout.readline() == b"directory\n"
         seen = await run(key, spec, "cat ~/made; id -u")
-        assert seen == f"mine\n{USER}\n"
+        assert seen == f"mine\n{uid}\n"
         owner.stdin.close()
         assert await owner.wait() == 0
         assert refused(spec)
