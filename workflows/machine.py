@@ -7,11 +7,17 @@ an idle machine adds nothing to its history, for years.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, is_cancelled_exception
-from temporalio.workflow import ParentClosePolicy
+from temporalio.exceptions import (
+    ApplicationError,
+    ChildWorkflowError,
+    FailureError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.instances import EndTarget
@@ -29,14 +35,14 @@ with workflow.unsafe.imports_passed_through():
         MachineState,
         Timing,
     )
-    from dumont.domain.report import Consequence, consequence
+    from dumont.domain.report import Consequence, consequence, why_unusable
     from dumont.ports import MachineRecord
     from dumont.temporal import search_attributes as attributes
     from dumont.temporal.failures import error_of
     from dumont.temporal.ids import end_workflow_id, provision_workflow_id
     from workflows.end_instances import EndInput, EndInstances
     from workflows.options import RECORD
-    from workflows.provision import Provision, ProvisionInput
+    from workflows.provision import LostInstance, Provision, ProvisionInput
 
 
 class MachineInput(Message):
@@ -153,7 +159,7 @@ class Machine:
             self._provisioning = None
 
     async def _run_provision(self, generation: int) -> ActiveInstance:
-        return await workflow.execute_child_workflow(
+        provision = await workflow.start_child_workflow(
             Provision.run,
             ProvisionInput(
                 spec=self._spec,
@@ -165,6 +171,31 @@ class Machine:
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             static_summary=f"{self._spec.name} generation {generation}",
         )
+        try:
+            await self._pass_bad_news_on(provision)
+        except asyncio.CancelledError:
+            provision.cancel()
+        return await provision
+
+    async def _pass_bad_news_on(
+        self, provision: ChildWorkflowHandle[Provision, ActiveInstance]
+    ) -> None:
+        """Until provisioning ends, tell it which of its instances are lost already."""
+        told = 0
+        while True:
+            await workflow.wait_condition(
+                lambda: provision.done() or len(self._reports) > told  # noqa: B023
+            )
+            if provision.done():
+                return
+            report, told = self._reports[told], told + 1
+            why = why_unusable(report)
+            if why is not None:
+                with suppress(FailureError):  # it may have ended just now
+                    await provision.signal(
+                        Provision.instance_lost,
+                        LostInstance(instance_id=report.instance_id, why=why),
+                    )
 
     async def _next_news(self) -> None:
         """Running: nothing happens until somebody says something."""

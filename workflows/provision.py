@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import Instance, Message, Rental
     from dumont.domain.labels import Label
+    from dumont.domain.ladder import AgentHello
     from dumont.domain.machine import ActiveInstance, MachineSpec, Timing
     from dumont.domain.offers import Choice
     from dumont.ports import Intent
@@ -40,6 +41,13 @@ class ProvisionInput(Message):
     generation: int
     timing: Timing = Timing()
     avoid_hosts: tuple[str, ...] = ()
+
+
+class LostInstance(Message):
+    """Argument of the signal `instance_lost`."""
+
+    instance_id: str
+    why: str
 
 
 class _AttemptFailed(Exception):
@@ -63,6 +71,8 @@ class Provision:
         self._open: set[str] = set()
         """Labels that may have an instance and belong to nobody yet."""
         self._failures: list[DumontError] = []
+        self._lost: dict[str, str] = {}
+        """Why instances that are still starting are not worth waiting for."""
 
     @workflow.run
     async def run(self, input: ProvisionInput) -> ActiveInstance:
@@ -89,6 +99,11 @@ class Provision:
             **RECORD,
         )
         return winner
+
+    @workflow.signal
+    def instance_lost(self, lost: LostInstance) -> None:
+        """One of the instances being started will not become usable, says its provider."""
+        self._lost[lost.instance_id] = lost.why
 
     async def _ranked_offers(self) -> list[Choice]:
         try:
@@ -149,10 +164,10 @@ class Provision:
         self._open.add(label)
         try:
             return await self._climb(choice, label, number)
-        except ActivityError as failure:
+        except (ActivityError, InstanceDead) as failure:
             if is_cancelled_exception(failure):
                 raise
-            error = error_of(failure)
+            error = failure if isinstance(failure, InstanceDead) else error_of(failure)
             await self._give_up(choice, label, number, error)
             raise _AttemptFailed(error) from failure
 
@@ -215,7 +230,7 @@ class Provision:
             **WAIT,
         )
         assert instance.ssh is not None
-        await workflow.execute_activity_method(
+        usable = workflow.start_activity_method(
             ReadinessActivities.wait_until_usable,
             WaitUntilUsable(
                 machine_id=spec.machine_id,
@@ -228,7 +243,28 @@ class Provision:
             summary=f"until {label} is usable",
             **WAIT,
         )
+        await self._unless_lost(instance.instance_id, usable)
         return active(instance, choice=choice, label=label, generation=generation)
+
+    async def _unless_lost(
+        self, instance_id: str, usable: workflow.ActivityHandle[AgentHello]
+    ) -> None:
+        """Wait for it, but not for an instance that its provider has given up.
+
+        Raises:
+            ActivityError: As the activity.
+            InstanceDead: It was lost meanwhile.
+        """
+        try:
+            await workflow.wait_condition(lambda: usable.done() or instance_id in self._lost)
+        except asyncio.CancelledError:
+            usable.cancel()
+        if not usable.done() and instance_id in self._lost:
+            usable.cancel()
+            with suppress(ActivityError):
+                await usable
+            raise InstanceDead(self._lost[instance_id])
+        await usable
 
     async def _give_up(self, choice: Choice, label: str, number: int, error: DumontError) -> None:
         self._open.discard(label)

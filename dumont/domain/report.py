@@ -64,6 +64,22 @@ def consequence(phase: MachinePhase, home: ActiveInstance, report: InstanceRepor
     return _stuck(_INTERRUPTED.get(instance.state, "the provider does not run it"))
 
 
+def why_unusable(report: InstanceReport) -> str | None:
+    """Why an instance that nobody has used yet is not worth waiting for; None while it may be.
+
+    An instance that a machine lives on is another matter: see `consequence`.
+    """
+    if report.presence is Presence.GONE:
+        return f"instance {report.instance_id} vanished while starting"
+    return _STILLBORN.get(report.instance.state) if report.instance is not None else None
+
+
+_STILLBORN = {
+    InstanceState.STOPPED: "stopped before it was usable: outbid, or it exited",
+    InstanceState.OFFLINE: "its host went offline before it was usable",
+    InstanceState.FAILED: "the provider reports an error before it was usable",
+}
+
 _INTERRUPTED = {
     InstanceState.STOPPED: "the provider stopped its instance (outbid, or out of credit); its disk is"
     " kept and goes on billing; it resumes by itself when its bid wins again",

@@ -20,6 +20,7 @@ from activities.market import MarketActivities
 from activities.readiness import ReadinessActivities
 from activities.records import RecordActivities
 from activities.sweep import SweepActivities
+from dumont.domain.fleet import InstanceReport, Presence
 from dumont.domain.machine import MachinePhase, MachineSpec, MachineState, Timing
 from dumont.domain.offers import GpuRequirement
 from dumont.domain.reconcile import OwnerStatus
@@ -155,3 +156,14 @@ async def stage() -> AsyncIterator[Stage]:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def report(cloud: FakeCloud, instance_id: str) -> InstanceReport:
+    instance = cloud.instances.get(instance_id)
+    return InstanceReport(
+        label="",
+        instance_id=instance_id,
+        presence=Presence.LISTED if instance else Presence.GONE,
+        instance=instance,
+        at=now() + timedelta(days=400),
+    )

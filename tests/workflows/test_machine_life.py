@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
 from dumont.domain.errors import DependencyUnavailable, InsufficientCredit, OfferGone
-from dumont.domain.instances import InstanceOrder, InstanceState
+from dumont.domain.instances import InstanceOrder, InstanceState, SshAddress
 from dumont.domain.machine import MachinePhase
 from tests.support.fakes import lose_answer, offer, refuse_ssh
-from tests.workflows.conftest import TIMING, Stage
+from tests.workflows.conftest import TIMING, Stage, report
 from workflows.machine import DestroyRequest, Machine
 
 
@@ -66,6 +68,26 @@ async def test_the_next_offer_is_tried_when_one_is_outbid_at_birth(stage: Stage)
     assert "provision.attempt_failed" in stage.store.kinds()
     await stage.destroy(handle)
     assert stage.cloud.alive() == []
+
+
+async def test_an_instance_lost_before_it_was_usable_is_not_waited_for(stage: Stage) -> None:
+    def first_is_deaf(address: SshAddress) -> None:
+        if len(stage.cloud.orders) == 1:
+            refuse_ssh(address)
+
+    stage.shell.on_ssh = first_is_deaf
+    handle = await stage.start(timing=TIMING.model_copy(update={"attempt_s": 1e6}))
+    while "tcp" not in [rung.rung.value for rung in stage.store.rungs]:
+        await asyncio.sleep(0.05)
+    (first,) = stage.cloud.instances
+    stage.cloud.set_state(first, InstanceState.STOPPED)
+    await handle.signal(Machine.instance_changed, report(stage.cloud, first))
+    state = await stage.until(handle, MachinePhase.RUNNING)
+    assert state.instance is not None
+    assert state.instance.label.endswith("-a2")
+    assert ("vast", "host1") in stage.store.bad
+    assert stage.cloud.alive() == [state.instance.label]
+    await stage.destroy(handle)
 
 
 async def test_the_loser_of_a_race_is_ended(stage: Stage) -> None:

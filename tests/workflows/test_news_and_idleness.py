@@ -15,20 +15,8 @@ from dumont.domain.errors import ProviderUnavailable
 from dumont.domain.fleet import InstanceReport, Presence
 from dumont.domain.instances import Instance, InstanceState, SshAddress
 from dumont.domain.machine import ActiveInstance, MachinePhase, MachineState
-from tests.support.fakes import FakeCloud
-from tests.workflows.conftest import Stage, now, spec
+from tests.workflows.conftest import Stage, report, spec
 from workflows.machine import Machine, MachineInput
-
-
-def report(cloud: FakeCloud, instance_id: str) -> InstanceReport:
-    instance = cloud.instances.get(instance_id)
-    return InstanceReport(
-        label="",
-        instance_id=instance_id,
-        presence=Presence.LISTED if instance else Presence.GONE,
-        instance=instance,
-        at=now() + timedelta(days=400),
-    )
 
 
 async def test_an_outbid_machine_says_so_keeps_its_disk_and_comes_back(stage: Stage) -> None:
