@@ -181,8 +181,7 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
 async def wait_for_owner(api: Running) -> None:
     """The first start makes the owner beside serving."""
     async with asyncio.timeout(30):
-        while not await api.services.users.exist():
-            await asyncio.sleep(0.02)
+        await api.services.owner_known.wait()
 
 
 @pytest.fixture

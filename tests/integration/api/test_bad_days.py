@@ -219,6 +219,7 @@ async def test_an_object_store_that_is_away_degrades_only(
         s3_url="http://127.0.0.1:1",
     )
     async with serving(settings) as running:
+        await wait_for_owner(running)
         ready = await running.http.get("/api/v1/health/ready")
         assert ready.status_code == 200
         assert ready.json()["status"] == "degraded"
