@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from dumont.domain.instances import Message, SshAddress
 from dumont.domain.names import check_machine_name
 from dumont.domain.offers import GpuRequirement
+from dumont.domain.protection import ActiveStandby, ProtectionPolicy, ProtectionStatus
 
 
 class MachinePhase(StrEnum):
@@ -18,6 +19,10 @@ class MachinePhase(StrEnum):
     REQUESTED = "requested"
     PROVISIONING = "provisioning"
     RUNNING = "running"
+    ON_STANDBY = "on_standby"
+    """The GPU is out of reach; the address leads to the standby, where work goes on."""
+    REPLACING = "replacing"
+    """Still on the standby; a GPU is being rented, restored and verified."""
     STUCK = "stuck"
     """Cannot go on by itself for a reason that is shown, with the time of the next try."""
     DESTROYING = "destroying"
@@ -34,7 +39,25 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
     MachinePhase.PROVISIONING: frozenset(
         {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
     ),
-    MachinePhase.RUNNING: frozenset({MachinePhase.STUCK, MachinePhase.DESTROYING}),
+    MachinePhase.RUNNING: frozenset(
+        {MachinePhase.ON_STANDBY, MachinePhase.STUCK, MachinePhase.DESTROYING}
+    ),
+    MachinePhase.ON_STANDBY: frozenset(
+        {
+            MachinePhase.REPLACING,
+            MachinePhase.RUNNING,
+            MachinePhase.STUCK,
+            MachinePhase.DESTROYING,
+        }
+    ),
+    MachinePhase.REPLACING: frozenset(
+        {
+            MachinePhase.ON_STANDBY,
+            MachinePhase.RUNNING,
+            MachinePhase.STUCK,
+            MachinePhase.DESTROYING,
+        }
+    ),
     MachinePhase.STUCK: frozenset(
         {MachinePhase.PROVISIONING, MachinePhase.RUNNING, MachinePhase.DESTROYING}
     ),
@@ -57,6 +80,8 @@ class MachineSpec(Message):
     """The owner's public SSH keys, in authorized_keys form."""
     setup_script: str = Field(default="", max_length=2_000)
     """The owner's shell lines, run at every start of an instance."""
+    protection: ProtectionPolicy | None = None
+    """None: no standby; a lost instance then makes the machine stuck."""
 
     @field_validator("name")
     @classmethod
@@ -117,3 +142,11 @@ class MachineState(Message):
     """Counts the changes of this state; the projection keeps the highest."""
     applied_updates: tuple[str, ...] = ()
     """Ids of the last accepted updates: Temporal deduplicates them only within one run."""
+    protection: ProtectionStatus = ProtectionStatus.UNPROTECTED
+    protection_reason: str = ""
+    """Why it is not protected, for people."""
+    standby: ActiveStandby | None = None
+    epoch: int = 0
+    """Counts who had authority over the workspace; only the newest may write. Raised here alone."""
+    failovers: int = 0
+    """How many failovers were begun; numbers the receipts."""
