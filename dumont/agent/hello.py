@@ -36,7 +36,7 @@ def hello() -> dict[str, object]:
         "workspace_free_gb": _free_gb(where),
         "cpu_count": _cpu_count(),
         "memory_gb": _memory_gb(),
-        "boot_id": _boot_id(),
+        "boot_id": boot_id(),
         "clock": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -69,11 +69,16 @@ def is_writable(folder: Path) -> bool:
             os.unlink(name)
 
 
-def _gpus() -> tuple[list[str], list[int], str | None]:
-    """Names, memory in MiB (empty unless known for all) and driver, as nvidia-smi prints them."""
-    program = shutil.which("nvidia-smi") or shutil.which(
+def find_smi() -> str | None:
+    """Where nvidia-smi is; logins over SSH often lack its folder in their PATH."""
+    return shutil.which("nvidia-smi") or shutil.which(
         "nvidia-smi", path=os.pathsep.join(_SMI_PLACES)
     )
+
+
+def _gpus() -> tuple[list[str], list[int], str | None]:
+    """Names, memory in MiB (empty unless known for all) and driver, as nvidia-smi prints them."""
+    program = find_smi()
     if program is None:
         _say("nvidia-smi is not installed")
         return [], [], None
@@ -129,8 +134,8 @@ def _memory_gb() -> float | None:
     return round(min(limits) / 1e9, 2) if limits else None
 
 
-def _boot_id() -> str | None:
-    """Changes when the host boots and when the container starts."""
+def boot_id() -> str | None:
+    """Changes when the host boots and when the container starts; None when unknown."""
     host = _read("/proc/sys/kernel/random/boot_id")
     fields = _read("/proc/1/stat").rpartition(")")[2].split()
     if not host or len(fields) < 20:

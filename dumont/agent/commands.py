@@ -1,0 +1,106 @@
+"""The commands that any body understands: apply, status, stop, resume, and asking the daemon."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from dumont.agent import config as configuration
+from dumont.agent import control, daemon, store
+from dumont.agent.config import AgentConfig
+from dumont.agent.errors import AgentError
+from dumont.agent.paths import Paths, program_digest
+
+_TAKEN_S = 15.0
+
+
+def apply(paths: Paths, text: str) -> dict[str, Any]:
+    """Store a configuration, and have the daemon work by it; returns the daemon's status.
+
+    Idempotent. A guard refuses what its authority forbids (`guard.before_apply`), a primary what is
+    older than what it has.
+    """
+    document = configuration.to_document(text)
+    wanted = configuration.parse(document)
+    paths.ensure()
+    _check_epoch(paths, wanted)
+    if wanted.role == "standby":
+        from dumont.agent import guard
+
+        guard.before_apply(paths, wanted)
+    store.write_json(paths.config, document, mode=0o600)
+    daemon_takes(paths, wanted)
+    return status(paths)
+
+
+def daemon_takes(paths: Paths, wanted: AgentConfig) -> None:
+    """Have a daemon of this very program run with the stored configuration."""
+    deadline = time.monotonic() + _TAKEN_S
+    reloaded = False
+    while True:
+        try:
+            found = control.call(paths, "ping", timeout_s=3)
+            if found["program"] != program_digest():
+                daemon.stop(paths)
+            elif found["config"] == wanted.digest:
+                if store.read_json(paths.status_json)["config"] == wanted.digest:
+                    return
+            elif not reloaded:
+                control.call(paths, "reload", timeout_s=10)
+                reloaded = True
+        except (AgentError, TypeError, KeyError):
+            pass  # between two workers, or not started yet
+        daemon.start(paths)
+        if time.monotonic() > deadline:
+            message = f"the daemon did not take the configuration up; see {paths.log}"
+            raise AgentError(message, code="timeout")
+        time.sleep(0.05)
+
+
+def status(paths: Paths) -> dict[str, Any]:
+    """`status.json` and whether the daemon runs."""
+    document = store.read_json(paths.status_json) or {}
+    return {**document, "running": daemon.is_running(paths)}
+
+
+def stop(paths: Paths) -> dict[str, Any]:
+    """End the daemon and what it started."""
+    return {"stopped": daemon.stop(paths)}
+
+
+def resume(paths: Paths) -> dict[str, Any]:
+    """Start the daemon when there is a configuration; a boot calls this."""
+    if not paths.config.exists():
+        return {"running": False}
+    daemon.start(paths)
+    return {"running": True}
+
+
+def ask(
+    paths: Paths, command: str, arguments: dict[str, Any], *, timeout_s: float | None = 60.0
+) -> dict[str, Any]:
+    """Have the daemon do something, starting it when it is configured and does not run."""
+
+    def say(line: str) -> None:
+        print(line, flush=True)  # noqa: T201
+
+    try:
+        return control.call(paths, command, arguments, timeout_s=timeout_s, progress=say)
+    except AgentError as error:
+        if error.code != "not_running" or not paths.config.exists():
+            raise
+    wanted = configuration.parse(store.read_json(paths.config))
+    daemon_takes(paths, wanted)
+    return control.call(paths, command, arguments, timeout_s=timeout_s, progress=say)
+
+
+def _check_epoch(paths: Paths, wanted: AgentConfig) -> None:
+    """An answer that was under way for long must not undo a newer configuration."""
+    try:
+        stored = configuration.parse(store.read_json(paths.config))
+    except (AgentError, ValueError):
+        return
+    same = stored.role == wanted.role == "primary" and stored.machine_id == wanted.machine_id
+    if same and wanted.epoch < stored.epoch:
+        message = f"epoch {wanted.epoch} is over; this machine is in epoch {stored.epoch}"
+        raise AgentError(message, code="fenced")

@@ -1,0 +1,74 @@
+"""Processes as /proc shows them: who is who, and ending those that are ours and no others.
+
+A pid alone names nobody: it is used again. A pid with the process's start time does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+from dumont.agent.paths import MARKER
+
+
+def started(pid: int) -> str | None:
+    """When the process started, in ticks since boot; None when there is none (or only a zombie)."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] == "Z" else fields[19]
+
+
+def parent(pid: int) -> int | None:
+    """The parent's pid."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[1])
+
+
+def pids() -> Iterator[int]:
+    """All processes that can be seen."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            yield int(name)
+
+
+def children(pid: int) -> list[int]:
+    """The living direct children."""
+    return [each for each in pids() if parent(each) == pid and started(each) is not None]
+
+
+def marked(run: str) -> Iterator[int]:
+    """Processes that a daemon with this run folder started, whoever is their parent now."""
+    wanted = f"{MARKER}={run}".encode()
+    for pid in pids():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if wanted in file.read().split(b"\0"):
+                    yield pid
+        except OSError:
+            continue
+
+
+def kill_marked(run: str) -> None:
+    """End what an earlier daemon left behind."""
+    for pid in marked(run):
+        if pid != os.getpid():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Ask the kernel to send this process a signal when its parent ends. Linux only."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(number), 0, 0, 0)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
