@@ -156,4 +156,4 @@ def test_the_archive_runs_alone_and_is_always_the_same(tmp_path: Path) -> None:
         cwd="/", capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout)["protocol"] == 1
-    assert len(archive.content) < 16_384
+    assert len(archive.content) < 131_072
