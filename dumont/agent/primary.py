@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dumont.agent.context import Context
+from typing import TYPE_CHECKING
+
+from dumont.agent.mirror import Mirror
+
+if TYPE_CHECKING:
+    from dumont.agent.context import Context
 
 
 def run(context: Context) -> None:
     """Work until told to stop."""
-    context.tell("This machine is not protected: it has no standby.")
-    context.publish("protection", {})
-    context.stop.wait()
+    if context.config.mirror is None:
+        context.tell("This machine is not protected: it has no standby.")
+        context.publish("protection", {})
+        context.stop.wait()
+        return
+    Mirror(context, context.config.mirror).run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 from dumont.agent.paths import MARKER
@@ -34,7 +35,21 @@ def pids() -> Iterator[int]:
 
 def children(pid: int) -> list[int]:
     """The living direct children."""
-    return [each for each in pids() if parent(each) == pid and started(each) is not None]
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            found = [int(word) for word in file.read().split()]
+    except OSError:
+        found = [each for each in pids() if parent(each) == pid]
+    return [each for each in found if started(each) is not None]
+
+
+def age_s(pid: int) -> float | None:
+    """For how long the process has run."""
+    ticks = started(pid)
+    if ticks is None:
+        return None
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return max(0.0, now - int(ticks) / os.sysconf("SC_CLK_TCK"))
 
 
 def marked(run: str) -> Iterator[int]:
