@@ -47,6 +47,6 @@ def _command(paths: Paths) -> str:
     python = sys.executable if _PLAIN.fullmatch(sys.executable or "") else "python3"
     archive = Path(program()[-1])
     if archive.suffix == ".pyz" and archive.parent == paths.base:
-        return f"{python} -s ~/.dumont/agent.pyz"
+        return f"{python} -IS ~/.dumont/agent.pyz"
     variables = [f"{name}={value}" for name, value in program_environment().items()]
     return " ".join(["env", *variables, python, *program()[1:]])
