@@ -26,6 +26,7 @@ fail() { printf '\nsetup: %s\n' "$*" >&2; exit 1; }
 # --- Debian packages ------------------------------------------------------------------------------
 
 missing=()
+optional=()
 want() {  # want PACKAGE WHY TEST...: note the package when the test fails
   local package=$1 why=$2
   shift 2
@@ -51,9 +52,15 @@ find_python() {
 }
 
 check_packages() {
-  missing=() reasons=()
+  missing=() optional=() reasons=()
   want openssh-client "ssh and ssh-keygen, to reach machines" program ssh
   want openssh-server "sshd; every machine of the built-in cloud runs one of its own" program sshd
+  # Machines of the built-in cloud see the programs of this computer; on a rented one the product
+  # installs these itself.
+  want lsyncd "mirrors a workspace to its standby as it changes" program lsyncd
+  want rsync "carries the files of that mirror" program rsync
+  want haproxy "keeps a machine's address when its GPU dies" program haproxy
+  want iproute2 "ss: who is connected to a standby, and how" program ss
   if python=$(find_python); then
     want "$(python_package "$python")-venv" "to make the virtual environment" \
       "$python" -c 'import ensurepip, venv'
@@ -65,6 +72,11 @@ check_packages() {
   if [ "$(id -u)" != 0 ] || ! unshare --mount --pid --uts --ipc --fork --mount-proc true 2>/dev/null; then
     want libnss-wrapper "lets the built-in cloud's machines accept root logins without being root" \
       library libnss_wrapper.so
+  fi
+  # Rules are root's alone. Not in `missing`: without it only the link faults are lost.
+  if [ "$(id -u)" = 0 ] && ! program iptables >/dev/null; then
+    optional=(iptables)
+    reasons+=("  iptables: the built-in cloud cuts links between its machines with it (not vital)")
   fi
   if $for_tests; then
     want libnss-wrapper "tests of the built-in cloud without root" library libnss_wrapper.so
@@ -82,8 +94,9 @@ python_package() {  # Debian names its venv package by version when it is not th
   if [ "$(readlink -f "$1")" = "$(readlink -f /usr/bin/python3)" ]; then echo python3; else basename "$1"; fi
 }
 
-# A freshly installed sshd would be started and enabled by its package. Debian's own switch against
-# the start is policy-rc.d; one that is there already is put back as it was.
+# Freshly installed, sshd, haproxy and the others would be started and enabled by their packages.
+# Debian's own switch against the start is policy-rc.d; one that is there already is put back as it was.
+services=(sshd:ssh haproxy:haproxy lsyncd:lsyncd rsync:rsync)  # program:service
 policy=/usr/sbin/policy-rc.d
 saved_policy=""
 as_root=()
@@ -92,7 +105,7 @@ restore_policy() {
   if [ -n "$saved_policy" ]; then "${as_root[@]}" mv "$saved_policy" $policy; fi
 }
 install_packages() {
-  local sshd_was_there=true
+  local fresh=() service
   if [ "$(id -u)" != 0 ]; then
     # Without a terminal sudo cannot ask for a password.
     if ! command -v sudo >/dev/null || { [ ! -t 0 ] && ! sudo -n true 2>/dev/null; }; then
@@ -104,7 +117,9 @@ install_packages() {
     sudo true || fail "sudo refused; ask an administrator to run:
     apt-get install --no-install-recommends ${missing[*]}"
   fi
-  program sshd >/dev/null || sshd_was_there=false
+  for service in "${services[@]}"; do
+    program "${service%:*}" >/dev/null || fresh+=("$service")
+  done
   if [ -e $policy ]; then
     saved_policy=$policy.dumont-setup
     "${as_root[@]}" mv $policy $saved_policy
@@ -112,20 +127,31 @@ install_packages() {
   trap restore_policy EXIT
   printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
   "${as_root[@]}" chmod 755 $policy
-  "${as_root[@]}" apt-get update -q
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -q --no-install-recommends "${missing[@]}"
+  # With optional packages alone an unreachable mirror is no reason to fail.
+  "${as_root[@]}" apt-get update -q || [ ${#missing[@]} -eq 0 ]
+  if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
+  if [ ${#optional[@]} -gt 0 ] && ! apt_install "${optional[@]}"; then
+    say "note: ${optional[*]} could not be installed; the built-in cloud will refuse link faults"
+  fi
   restore_policy
   trap - EXIT
-  if ! $sshd_was_there && program sshd >/dev/null; then
-    "${as_root[@]}" update-rc.d ssh disable >/dev/null 2>&1 || true
-    "${as_root[@]}" deb-systemd-helper disable ssh.service ssh.socket >/dev/null 2>&1 || true
-    say "(the system's own ssh service stays off: enable it yourself if you want it)"
-  fi
+  for service in "${fresh[@]}"; do
+    if program "${service%:*}" >/dev/null; then keep_off "${service#*:}"; fi
+  done
+}
+apt_install() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+keep_off() {  # keep_off SERVICE: it neither starts now nor at the next boot
+  "${as_root[@]}" update-rc.d "$1" disable >/dev/null 2>&1 || true
+  "${as_root[@]}" deb-systemd-helper disable "$1.service" "$1.socket" >/dev/null 2>&1 || true
+  say "(the system's own $1 service stays off: enable it yourself if you want it)"
 }
 
 check_packages
-if [ ${#missing[@]} -gt 0 ]; then
+# What is only wanted must not stop a computer that could never install it.
+if [ ${#missing[@]} -eq 0 ] && ! command -v apt-get >/dev/null; then optional=(); fi
+if [ $((${#missing[@]} + ${#optional[@]})) -gt 0 ]; then
   say "Debian packages to install:"
   printf '%s\n' "${reasons[@]}"
   command -v apt-get >/dev/null || fail "this system has no apt-get; install the above by its own means"
