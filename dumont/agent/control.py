@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from typing import Any, Callable, Dict
 
 from dumont.agent.errors import AgentError
@@ -29,6 +30,7 @@ Handler = Callable[[Dict[str, Any], Say], Dict[str, Any]]
 at a time."""
 
 _LONGEST_REQUEST = 1 << 20
+_SETTLING_S = 3.0
 
 
 class Control:
@@ -39,6 +41,7 @@ class Control:
         self._log = log
         self._handlers: dict[str, Handler] = {}
         self._listener: socket.socket | None = None
+        self._began = time.monotonic()
 
     def register(self, name: str, handler: Handler) -> None:
         """Serve `name` from now on."""
@@ -71,6 +74,12 @@ class Control:
                 return
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
+    def _find(self, command: str) -> Handler | None:
+        """The handler; a role that has just been started may be about to register it."""
+        while command not in self._handlers and time.monotonic() - self._began < _SETTLING_S:
+            time.sleep(0.02)
+        return self._handlers.get(command)
+
     def _serve(self, connection: socket.socket) -> None:
         def send(document: dict[str, Any]) -> None:
             with contextlib.suppress(OSError):
@@ -85,7 +94,7 @@ class Control:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 send(AgentError(f"bad request: {error}", code="invalid").document())
                 return
-            handler = self._handlers.get(command)
+            handler = self._find(command)
             if handler is None:
                 message = f"this daemon does not serve {command}"
                 send(AgentError(message, code="unknown_command").document())

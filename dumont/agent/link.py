@@ -171,10 +171,14 @@ class Link:
 
 
 class Conversation:
-    """Questions to the standby (`serve` of `words.py`) over one channel, one at a time."""
+    """Questions to the standby (`serve` of `words.py`) over one channel, one at a time.
 
-    def __init__(self, link: Link) -> None:
+    With `writing` (the default), having lost the right to write is `Fenced`, too.
+    """
+
+    def __init__(self, link: Link, *, writing: bool = True) -> None:
         self._link = link
+        self._writing = writing
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -200,6 +204,8 @@ class Conversation:
             raise Fenced(str(answer.get("error", "")))
         if "error" in answer:
             raise LinkDown(f"the standby: {answer['error']}")
+        if self._writing and answer.get("write") is not True:
+            raise Fenced("the standby has authority")
         return answer
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dumont.agent import lsyncd, processes, store, survey
+from dumont.agent import lsyncd, mapped, processes, since, store, survey
 from dumont.agent.context import Context, timestamp
 from dumont.agent.link import Conversation, Fenced, Link, LinkDown
 from dumont.agent.lsyncd import Lsyncd
@@ -45,8 +45,7 @@ class Mirror:
     Attributes:
         link, transfers, marks: What the barrier uses, too.
         copying: Held during a full pass; the barrier makes its own under it.
-        baseline: Wall-clock start of the first full pass that succeeded since this worker began;
-            whatever changed before it was transferred then or earlier. None: none yet.
+        caught_up: Whether a full pass has succeeded since this worker began or lost authority.
         fenced: Whether the standby or the control plane said that we have no authority.
     """
 
@@ -63,7 +62,7 @@ class Mirror:
         )
         self.marks = Marks(product=context.paths.product, epoch=context.config.epoch)
         self.copying = threading.Lock()
-        self.baseline: float | None = None
+        self.caught_up = False
         self.fenced = False
         self._conversation = Conversation(self.link)
         self._lsyncd: Lsyncd | None = None
@@ -124,14 +123,21 @@ class Mirror:
         self._stop_lsyncd()
         self._publish()
 
-    def passed(self, outcome: Outcome, *, began: float) -> None:
-        """Take note of a full pass that ended. `began` is wall-clock time."""
+    def compared(self, moment: dict[str, Any]) -> None:
+        """A barrier compared all that changed before this moment (`since.moment`)."""
+        self._save({**self._state(), "compared": moment})
+
+    def compared_since(self) -> float | None:
+        """When the newest barrier (or the first copy) began; None: compare everything."""
+        return since.seconds(self._state().get("compared"))
+
+    def _passed(self, outcome: Outcome) -> None:
         self._reasons["pass"] = outcome.problem
         if outcome.unreadable:
             count = outcome.unreadable
             self._reasons["pass"] = f"{count} files could not be mirrored: {outcome.problem}"
         if not outcome.problem:
-            self.baseline = self.baseline or began
+            self.caught_up = True
             self._reasons["start"] = ""
             self._reasons["overflow"] = ""
 
@@ -246,9 +252,9 @@ class Mirror:
 
     def pass_while_copying(self) -> Outcome:
         """The same, for whoever holds `copying`."""
-        began, before = time.time(), self._reasons.get("pass")
+        before = self._reasons.get("pass")
         outcome = self.transfers.full_pass()
-        self.passed(outcome, began=began)
+        self._passed(outcome)
         if outcome.problem and outcome.problem != before:
             self._log.warning("full pass: %s", outcome.problem)
         self._publish()
@@ -274,8 +280,10 @@ class Mirror:
         self._conversation.ask({"do": "mark"})
         self._reasons["link"] = ""
         self._publish()
-        began, wall = time.monotonic(), time.time()
+        began, moment = time.monotonic(), since.moment()
         with self.copying:
+            # From here on stores to mapped memory move the times of their files; see flush.py.
+            mapped.write_back(self._workspace, mapped.writable(self._workspace))
             outcome = self.transfers.send_all(self._config.streams, self._progress)
         self._log.info(
             "first copy: %d bytes in %.1f s %s",
@@ -288,8 +296,7 @@ class Mirror:
         if result.problem and not result.unreadable:
             self._context.stop.wait(_RETRY_PASS_S)
             return
-        self.baseline = wall
-        self._save({"complete": True})
+        self._save({"complete": True, "compared": moment})
 
     def _progress(self, files: int, size: int) -> None:
         self._left = (files, size)
@@ -301,7 +308,7 @@ class Mirror:
         self._conversation.ask({"do": "mark"})
         self._log.info("the standby takes our changes again")
         self.fenced = False
-        self.baseline = None
+        self.caught_up = False
         self._pass_wanted.set()
 
     def _rest(self) -> None:
@@ -346,7 +353,7 @@ class Mirror:
             return "mirroring", reasons
         if reasons:
             return "degraded", reasons
-        if self.baseline is None or self.marks.age_s() is None:
+        if not self.caught_up or self.marks.age_s() is None:
             return "mirroring", "waiting for the first mark to arrive"
         return "protected", ""
 

@@ -103,7 +103,10 @@ class Transfers:
             streams: How many, at most.
             progress: Called with files and bytes that are left.
         """
-        lots = split(manifest.walk(self._workspace), streams)
+        # A list of files goes past the rules for the folders that they are in.
+        hidden = Hidden(self.hidden())
+        wanted = (pair for pair in manifest.walk(self._workspace) if pair[0] not in hidden)
+        lots = split(wanted, streams)
         return self._parallel(lots, lambda names: self.send(names, own=True), progress)
 
     def fetch(
@@ -231,6 +234,21 @@ class Transfers:
 
 
 _NO_XATTRS = r"(acls?|xattrs?|extended attributes?)[^\n]*not supported|(set|get)xattr[^\n]*not supp"
+
+
+class Hidden:
+    """Whether the excludes leave a name out."""
+
+    def __init__(self, hidden: dict[str, list[bytes]]) -> None:
+        self._names = {name for names in hidden.values() for name in names}
+        self._names.add(b".dumont/mark.tmp")
+
+    def __contains__(self, name: bytes) -> bool:
+        while name:
+            if name in self._names:
+                return True
+            name = os.path.dirname(name)
+        return False
 
 
 def split(

@@ -14,8 +14,9 @@ Requests of `serve`, which saves starting Python for each question (the mark is 
     {"do": "sync"}                         -> {"synced": true}         all that arrived is on the disk
     {"do": "disk"}                         -> {"free_bytes": n, "free_inodes": n}
 
-Before every answer `allowed()` is asked; when it says no, the answer is an error with code `fenced`
-and the conversation ends with status `FENCED`.
+Before and after every answer `allowed()` is asked; when it says no, the answer is an error with code
+`fenced` and the conversation ends with status `FENCED`. Every answer also says whether the primary may
+write now (`"write": true`), which a mirror needs and a restore does not.
 
 The rsync that `receive` runs must have the workspace as its current folder: the primary names paths
 relative to it (`rsync --server ... . ./`), and `settle` finds running transfers by it.
@@ -46,8 +47,22 @@ MARK = ".dumont/mark"
 """The sequence mark, in the workspace."""
 
 
-def run(words: list[str], *, workspace: Path, allowed: Callable[[], bool]) -> int:
-    """Answer one of `WORDS` on stdin and stdout; returns the exit status."""
+def run(
+    words: list[str],
+    *,
+    workspace: Path,
+    allowed: Callable[[], bool],
+    writable: Callable[[], bool] | None = None,
+) -> int:
+    """Answer one of `WORDS` on stdin and stdout; returns the exit status.
+
+    Args:
+        words: What was said.
+        workspace: The standby's.
+        allowed: Whether the primary may read now.
+        writable: Whether it may write now; as `allowed` when not given.
+    """
+    writable = writable or allowed
     out = sys.stdout.buffer
     if not allowed():
         _send(out, _FENCED_ANSWER)
@@ -57,7 +72,7 @@ def run(words: list[str], *, workspace: Path, allowed: Callable[[], bool]) -> in
         return 0
     if words[0] == "manifest":
         return manifest.write(workspace, out, hashed=words[1:] == ["--hash"])
-    return _serve(workspace, allowed, sys.stdin.buffer, out)
+    return _serve(workspace, allowed, writable, sys.stdin.buffer, out)
 
 
 def transfers(workspace: Path) -> dict[int, str | None]:
@@ -79,7 +94,13 @@ def transfers(workspace: Path) -> dict[int, str | None]:
 _FENCED_ANSWER = {"error": "this body has no authority to mirror any more", "code": "fenced"}
 
 
-def _serve(workspace: Path, allowed: Callable[[], bool], requests: BinaryIO, out: BinaryIO) -> int:
+def _serve(
+    workspace: Path,
+    allowed: Callable[[], bool],
+    writable: Callable[[], bool],
+    requests: BinaryIO,
+    out: BinaryIO,
+) -> int:
     for line in requests:
         if not allowed():
             _send(out, _FENCED_ANSWER)
@@ -90,8 +111,9 @@ def _serve(workspace: Path, allowed: Callable[[], bool], requests: BinaryIO, out
             answer = {"error": f"{type(error).__name__}: {error}", "code": "failed"}
         if not allowed():
             # Fenced while it was answered: the answer is no promise any more.
-            answer = _FENCED_ANSWER
-        _send(out, answer)
+            _send(out, _FENCED_ANSWER)
+            return FENCED
+        _send(out, {**answer, "write": writable()})
     return 0
 
 

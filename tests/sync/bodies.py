@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -74,6 +76,7 @@ class Bodies:
             f"ListenAddress {self.address}:{self.port}\nHostKey {self.host_key.private}\n"
             f"AuthorizedKeysFile {keys}\nPidFile {self.folder}/sshd.pid\nStrictModes no\n"
             "UsePAM no\nPasswordAuthentication no\nMaxStartups 100\n"
+            f"SetEnv HOME={self.standby.parent}\n"
         )
         Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
         with (self.folder / "sshd.log").open("ab") as log:
@@ -130,8 +133,10 @@ class Bodies:
             status = json.loads((self.home / ".dumont/status.json").read_text())
         except FileNotFoundError:
             return {}
-        protection: dict[str, Any] = status.get("protection", {})
-        return protection
+        if command_line(status["pid"])[-1:] == [""]:
+            protection: dict[str, Any] = status.get("protection", {})
+            return protection
+        return {}  # of a worker that is dead
 
     def wait_protected(self, *, timeout_s: float = 30) -> dict[str, Any]:
         """Wait until the workspace is protected."""
@@ -165,8 +170,6 @@ class Bodies:
         shutil.rmtree(f"/tmp/dmt-{self.run_digest()}", ignore_errors=True)
 
     def run_digest(self) -> str:
-        import hashlib
-
         return hashlib.sha256(os.fsencode(os.path.realpath(self.home))).hexdigest()[:12]
 
 
@@ -204,10 +207,8 @@ def command_line(pid: int) -> list[str]:
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Send a signal to a process that may be gone."""
     if pid > 1:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def tree(root: Path) -> dict[bytes, tuple[object, ...]]:

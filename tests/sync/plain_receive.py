@@ -17,6 +17,7 @@ from dumont.agent import words
 
 
 def main() -> int:
+    """Answer one command of the primary."""
     workspace, grant = Path(sys.argv[1]), Path(sys.argv[2])
     said = shlex.split(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
     if said in words.WORDS:
@@ -27,7 +28,7 @@ def main() -> int:
     if not grant.exists():
         return words.FENCED
     os.chdir(workspace)
-    os.execvp("rsync", said)
+    return os.execvp("rsync", said)
 
 
 if __name__ == "__main__":
