@@ -130,6 +130,17 @@ def _receive(words: list[str]) -> int:
     return receive.main(_paths(), epoch=epoch["epoch"])
 
 
+def _fence(words: list[str]) -> dict[str, Any]:
+    options = _options(words, epoch=int)
+    if "epoch" not in options:
+        raise _Usage("fence needs --epoch")
+    from dumont.agent import commands, config
+
+    given = config.to_document(sys.stdin.read(_LONGEST_CONFIGURATION))
+    arguments = {"epoch": options["epoch"], "sync_public_key": given.get("sync_public_key")}
+    return commands.ask(_paths(), "fence", arguments)
+
+
 def _asks(
     name: str, *required: str, **options: Callable[[str], Any] | None
 ) -> Callable[[list[str]], dict[str, Any]]:
@@ -208,7 +219,7 @@ _COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "manifest": _manifest,
     "divergence": _divergence,
     "redirect": _asks("redirect", "cause", cause=str),
-    "fence": _asks("fence", "epoch", epoch=int),
+    "fence": _fence,
     "sessions": _asks("sessions"),
     "quiesce": _asks("quiesce", cut=None),
     "unquiesce": _asks("unquiesce"),

@@ -28,6 +28,8 @@ from dumont.agent.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    Transition = Callable[["State"], "State"]
+
 PRIMARY = "primary"
 STANDBY = "standby"
 
@@ -67,6 +69,8 @@ class State:
     """The clocks at the redirect, see `guard_written.py`."""
     redirect: dict[str, Any] | None = None
     """When the last redirect was detected and how long its steps took."""
+    config: str = ""
+    """Digest of the configuration that was last taken up."""
 
 
 def may_write(state: State, epoch: int) -> bool:
@@ -97,7 +101,13 @@ def first(
 
 
 def configure(
-    state: State, *, epoch: int, host: str | None, port: int | None, sync_public_key: str
+    state: State,
+    *,
+    epoch: int,
+    host: str | None,
+    port: int | None,
+    sync_public_key: str,
+    config: str = "",
 ) -> State:
     """What a new configuration changes: where the primary is and its key. Never the authority.
 
@@ -109,9 +119,9 @@ def configure(
     if host is None:
         # "No primary" while one is being restored says nothing new; the key of its fence stays.
         key = state.sync_public_key if epoch == state.epoch else ""
-        return dataclasses.replace(state, epoch=epoch, sync_public_key=key)
+        return dataclasses.replace(state, epoch=epoch, sync_public_key=key, config=config)
     return dataclasses.replace(
-        state, epoch=epoch, host=host, port=port, sync_public_key=sync_public_key
+        state, epoch=epoch, host=host, port=port, sync_public_key=sync_public_key, config=config
     )
 
 

@@ -65,7 +65,11 @@ def status(paths: Paths) -> dict[str, Any]:
 
 def stop(paths: Paths) -> dict[str, Any]:
     """End the daemon and what it started."""
-    return {"stopped": daemon.stop(paths)}
+    from dumont.agent import guard
+
+    stopped = daemon.stop(paths)
+    guard.after_stop(paths)
+    return {"stopped": stopped}
 
 
 def resume(paths: Paths) -> dict[str, Any]:

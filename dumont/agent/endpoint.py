@@ -154,9 +154,9 @@ class Endpoint:
         return said
 
     @property
-    def is_watched(self) -> bool:
-        """Whether the death of HAProxy would be noticed at once."""
-        return self._watch is not None
+    def can_hear(self) -> bool:
+        """Whether a change would wake `wait`; otherwise somebody has to look."""
+        return self._listener is not None and self._watch is not None
 
     def stop(self) -> None:
         """End HAProxy and with it the endpoint."""

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _TITLE = re.compile(r"sshd(?:-session)?: ([^ @\[]+)@(notty|[a-z]+/?[0-9]+)")
 _ESTABLISHED = "01"
 
-Address = "tuple[str, int]"
-
 
 @dataclass(frozen=True)
 class Session:
