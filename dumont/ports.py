@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import Field
 
@@ -115,7 +115,8 @@ class VmOrder(Message):
     """Unique in its zone; the label is used as is."""
     zone: str
     machine_type: str = "e2-small"
-    disk_gb: int = 20
+    disk_gb: int = Field(default=20, ge=10, le=65_536)
+    disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd"] = "pd-balanced"
     spot: bool = True
     ssh_keys: tuple[str, ...] = ()
     startup_script: str = ""

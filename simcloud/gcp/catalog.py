@@ -200,7 +200,7 @@ _RULES: tuple[tuple[str, str, list[dict[str, Any]], str], ...] = (
 
 
 def firewalls(project: str) -> list[dict[str, Any]]:
-    """Return the firewall rules of the default network. They are shown, not enforced."""
+    """Return the firewall rules that every project begins with."""
     return [
         {
             "kind": "compute#firewall",

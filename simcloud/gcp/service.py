@@ -7,6 +7,7 @@ import contextlib
 
 from simcloud.context import CloudContext
 from simcloud.gcp.auth import Tokens
+from simcloud.gcp.firewalls import Firewalls
 from simcloud.gcp.inventory import Inventory
 from simcloud.gcp.ledger import Ledger
 from simcloud.gcp.lifecycle import Lifecycle
@@ -34,6 +35,7 @@ class Service:
         self.tokens.write_credentials(self.credentials_file)
         self._anonymous_allowed = context.settings.gcp_anonymous
         self.inventory = Inventory(store=store, project=PROJECT)
+        self.firewalls = Firewalls(store=store, project=PROJECT)
         self.operations = Operations(store=store, clock=clock, project=PROJECT)
         self.ledger = Ledger(store=store, clock=clock)
         self.stockouts = Stockouts(store)

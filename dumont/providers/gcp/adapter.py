@@ -13,6 +13,7 @@ from dumont.ports import VmOrder
 from dumont.providers.gateway import Gateway, Limit, Urgency
 from dumont.providers.gcp.client import ComputeClient, Services, is_done, operation_failure
 from dumont.providers.gcp.errors import PROVIDER, NameTaken
+from dumont.providers.gcp.firewall import RULE, EndpointRule
 from dumont.providers.gcp.mapping import (
     instance_from,
     instance_resource,
@@ -30,6 +31,7 @@ GCP_LIMITS: dict[str, Limit] = {
     "stop": Limit(interval_s=0.05),
     "delete": Limit(interval_s=0.05, urgency=Urgency.DESTROY, max_wait_s=300),
     "operation": Limit(interval_s=0.05),
+    "firewalls": Limit(interval_s=0.05),
     "zones": Limit(interval_s=0.5, urgency=Urgency.BACKGROUND),
 }
 
@@ -78,6 +80,8 @@ class GcpProvider:
             timeout_s=timeout_s,
         )
 
+        self._endpoint_rule = EndpointRule(self._client, wait=self._wait_globally)
+
     @property
     def name(self) -> str:
         """`gcp`."""
@@ -92,8 +96,19 @@ class GcpProvider:
         """Let the threads go."""
         self._client.close()
 
+    async def ensure_firewall(self) -> None:
+        """Let users in to the endpoints of standbys, by a firewall rule of the project.
+
+        Looks once per process; an insert does it too.
+
+        Raises:
+            AuthFailed: The service account may not touch firewall rules; the hint says what to do.
+        """
+        await self._endpoint_rule.ensure()
+
     async def insert(self, order: VmOrder) -> Instance:
         """Create the VM and wait for it; one that exists already by this name is the answer."""
+        await self.ensure_firewall()
         try:
             operation = await self._insert(order, repeatable=True)
             if is_done(operation) and operation_failure(operation, name=order.name):
@@ -220,4 +235,9 @@ class GcpProvider:
     async def _wait(self, operation: Any, what: str, *, zone: str, name: str) -> None:
         await self._client.wait(
             operation, what=what, zone=zone, name=name, timeout_s=self._operation_timeout_s
+        )
+
+    async def _wait_globally(self, operation: Any, what: str) -> None:
+        await self._client.wait(
+            operation, what=what, zone=None, name=RULE, timeout_s=self._operation_timeout_s
         )

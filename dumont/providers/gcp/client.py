@@ -40,6 +40,8 @@ class Services:
     """The module `google.cloud.compute_v1`."""
     instances: Any
     operations: Any
+    global_operations: Any
+    firewalls: Any
     zones: Any
     options: Mapping[str, Any]
     """Keyword arguments of every call: time limit, no retry."""
@@ -105,9 +107,16 @@ class ComputeClient:
         return await self._gateway.call(operation, attempt)
 
     async def wait(
-        self, operation: Any, *, what: str, zone: str, name: str, timeout_s: float
+        self, operation: Any, *, what: str, zone: str | None, name: str, timeout_s: float
     ) -> None:
-        """Wait until a zone operation is done, and raise what it failed with.
+        """Wait until an operation is done, and raise what it failed with.
+
+        Args:
+            operation: What the call answered that started it.
+            what: The verb, for messages.
+            zone: Its zone; None for an operation of the whole project.
+            name: What it is done to, for messages.
+            timeout_s: Longest wait.
 
         Raises:
             OutcomeUnknown: It is not done in time. It goes on.
@@ -121,19 +130,26 @@ class ComputeClient:
                 raise still_running(what, name=name, waited_s=timeout_s)
             await asyncio.sleep(pause)
             looks += 1
-            operation_name = operation.name
-            operation = await self.call(
-                "operation",
-                lambda s, n=operation_name: s.operations.get(  # type: ignore[misc]
-                    request=s.types.GetZoneOperationRequest(
-                        project=self.project, zone=zone, operation=n
-                    ),
-                    **s.options,
-                ),
-            )
+            operation = await self._look(operation.name, zone)
         error = operation_failure(operation, name=name)
         if error is not None:
             raise error
+
+    async def _look(self, operation: str, zone: str | None) -> Any:
+        def send(s: Services) -> Any:
+            if zone is None:
+                request = s.types.GetGlobalOperationRequest(
+                    project=self.project, operation=operation
+                )
+                return s.global_operations.get(request=request, **s.options)
+            return s.operations.get(
+                request=s.types.GetZoneOperationRequest(
+                    project=self.project, zone=zone, operation=operation
+                ),
+                **s.options,
+            )
+
+        return await self.call("operation", send)
 
     def _send(self, send: Callable[[Services], T]) -> T:
         try:
@@ -165,6 +181,8 @@ class ComputeClient:
             types=compute_v1,
             instances=compute_v1.InstancesClient(**made),
             operations=compute_v1.ZoneOperationsClient(**made),
+            global_operations=compute_v1.GlobalOperationsClient(**made),
+            firewalls=compute_v1.FirewallsClient(**made),
             zones=compute_v1.ZonesClient(**made),
             options={"timeout": self._timeout_s, "retry": None},
         )

@@ -16,6 +16,9 @@ from dumont.providers.gcp.errors import PROVIDER
 SSH_USER = "dumont"
 """Google's guest agent makes this user, with sudo, from the `ssh-keys` of the metadata."""
 
+STANDBY_TAG = "dumont-standby"
+"""Network tag of every VM of ours: what the endpoint's firewall rule holds for."""
+
 IMAGE = "projects/debian-cloud/global/images/family/debian-12"
 
 _REQUESTS = uuid.UUID("0d4a5b0e-0a55-4f0c-8a0e-6f1b7d0c2a31")
@@ -68,6 +71,7 @@ def instance_resource(order: VmOrder) -> dict[str, Any]:
         "name": order.name,
         "machine_type": f"zones/{order.zone}/machineTypes/{order.machine_type}",
         "labels": dict(order.labels),
+        "tags": {"items": [STANDBY_TAG]},
         "scheduling": scheduling,
         "metadata": {"items": [{"key": k, "value": v} for k, v in metadata.items() if v]},
         "disks": [
@@ -77,7 +81,7 @@ def instance_resource(order: VmOrder) -> dict[str, Any]:
                 "initialize_params": {
                     "source_image": IMAGE,
                     "disk_size_gb": order.disk_gb,
-                    "disk_type": f"zones/{order.zone}/diskTypes/pd-balanced",
+                    "disk_type": f"zones/{order.zone}/diskTypes/{order.disk_type}",
                 },
             }
         ],

@@ -1,10 +1,19 @@
 """The methods of the Compute API, by the resource they are about."""
 
-from simcloud.gcp.methods import catalog, disks, instances, operations, projects, settings
+from simcloud.gcp.methods import (
+    catalog,
+    disks,
+    firewalls,
+    instances,
+    operations,
+    projects,
+    settings,
+)
 
 ALL = (
     *projects.METHODS,
     *catalog.METHODS,
+    *firewalls.METHODS,
     *operations.METHODS,
     *disks.METHODS,
     *instances.METHODS,

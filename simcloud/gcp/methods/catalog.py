@@ -175,20 +175,6 @@ async def aggregate_subnetworks(ask: Ask) -> dict[str, Any]:
     )
 
 
-async def list_firewalls(ask: Ask) -> dict[str, Any]:
-    """Answer `firewalls.list`."""
-    rows = catalog.firewalls(ask.service.project)
-    return _page(ask, rows, kind="firewallList", path="global/firewalls")
-
-
-async def get_firewall(ask: Ask) -> dict[str, Any]:
-    """Answer `firewalls.get`."""
-    for rule in catalog.firewalls(ask.service.project):
-        if rule["name"] == ask.path["firewall"]:
-            return rule
-    raise _missing(ask, f"global/firewalls/{ask.path['firewall']}")
-
-
 async def list_addresses(ask: Ask) -> dict[str, Any]:
     """Answer `addresses.list`: none can be reserved here."""
     return _page(ask, [], kind="addressList", path=f"regions/{ask.region}/addresses")
@@ -240,8 +226,6 @@ METHODS = (
     Method("subnetworks.aggregatedList", "GET", "aggregated/subnetworks", aggregate_subnetworks),
     Method("subnetworks.list", "GET", "regions/{region}/subnetworks", list_subnetworks),
     Method("subnetworks.get", "GET", "regions/{region}/subnetworks/{subnetwork}", get_subnetwork),
-    Method("firewalls.list", "GET", "global/firewalls", list_firewalls),
-    Method("firewalls.get", "GET", "global/firewalls/{firewall}", get_firewall),
     Method("addresses.aggregatedList", "GET", "aggregated/addresses", aggregate_addresses),
     Method("addresses.list", "GET", "regions/{region}/addresses", list_addresses),
 )
