@@ -100,11 +100,10 @@ def _flush(words: list[str]) -> dict[str, Any]:
 
 def _restore(words: list[str]) -> dict[str, Any]:
     options = _options(words, streams=int, final=None)
-    from dumont.agent import restore
+    from dumont.agent import commands
 
-    return restore.run(
-        _paths(), streams=options.get("streams"), final=options.get("final", False), say=_say
-    )
+    arguments = {"streams": options.get("streams"), "final": options.get("final", False)}
+    return commands.ask(_paths(), "restore", arguments, timeout_s=None)
 
 
 def _manifest(words: list[str]) -> int:
@@ -198,10 +197,6 @@ def _usage(problem: str = "") -> int:
         print(problem, file=sys.stderr)  # noqa: T201
     print(f"usage: agent COMMAND; commands: {names}", file=sys.stderr)  # noqa: T201
     return 2
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
 
 
 def _print(document: Any) -> None:

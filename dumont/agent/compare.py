@@ -70,7 +70,7 @@ class Comparison:
 
     def _differing(self, suspects: list[tuple[bytes, int]]) -> list[bytes]:
         different = []
-        for lot in _lots(suspects):
+        for lot in lots(suspects):
             theirs = self._ask([name for name, _ in lot], sum(size for _, size in lot))
             for name, _ in lot:
                 ours, moved = self._look(name)
@@ -137,7 +137,8 @@ def same(ours: dict[str, Any], theirs: dict[str, Any] | None) -> bool:
     return bool(ours.get("target") == theirs.get("target"))
 
 
-def _lots(suspects: list[tuple[bytes, int]]) -> Iterator[list[tuple[bytes, int]]]:
+def lots(suspects: list[tuple[bytes, int]]) -> Iterator[list[tuple[bytes, int]]]:
+    """Names and sizes in portions that one question can carry."""
     lot: list[tuple[bytes, int]] = []
     weight = 0
     for pair in suspects:

@@ -48,6 +48,10 @@ class Marks:
         self.sequence = number
         return number
 
+    def take_over(self) -> None:
+        """Go on from the mark that a restore brought."""
+        self.sequence = max(self.sequence, self._last_sequence())
+
     def saw(self, text: str | None) -> bool:
         """Take note of what the standby has; returns whether that is the newest mark."""
         number = read(text, epoch=self._epoch)
@@ -58,11 +62,6 @@ class Marks:
             self._arrived = mark
             self._delay_s = time.monotonic() - mark[1]
         return number == self.sequence and not self._written
-
-    def covered(self) -> None:
-        """A full pass that began after the newest mark was written has ended."""
-        while self._written:
-            self._arrived = self._written.popleft()
 
     def age_s(self) -> float | None:
         """For how long no mark has arrived that should have; None: none ever arrived."""

@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dumont.agent import lsyncd, mapped, processes, since, store, survey
+from dumont.agent import lsyncd, mapped, processes, restored, since, store, survey
 from dumont.agent.context import Context, timestamp
 from dumont.agent.link import Conversation, Fenced, Link, LinkDown
 from dumont.agent.lsyncd import Lsyncd
@@ -34,6 +34,7 @@ _PASS_EVERY_S = 60.0
 _RETRY_PASS_S = 3.0
 _ASK_AUTHORITY_EVERY_S = 1.0
 _SURVEY_EVERY_S = 900.0
+_NOTE_EVERY_S = 3.0
 _SILENT_S = 10.0
 """A mark that has not arrived for so long means that the mirror is not working."""
 _RESTART_BACKOFF_S = (0.2, 30.0)
@@ -46,6 +47,7 @@ class Mirror:
         link, transfers, marks: What the barrier uses, too.
         copying: Held during a full pass; the barrier makes its own under it.
         caught_up: Whether a full pass has succeeded since this worker began or lost authority.
+        restoring: Whether the workspace is not whole yet; nothing is mirrored then.
         fenced: Whether the standby or the control plane said that we have no authority.
     """
 
@@ -64,6 +66,7 @@ class Mirror:
         self.copying = threading.Lock()
         self.caught_up = False
         self.fenced = False
+        self.restoring = restored.is_pending(context.paths)
         self._conversation = Conversation(self.link)
         self._lsyncd: Lsyncd | None = None
         self._reasons: dict[str, str] = {}
@@ -73,6 +76,7 @@ class Mirror:
         self._surveyed_at: float | None = None
         self._lsyncd_pause = _RESTART_BACKOFF_S[0]
         self._lsyncd_at = 0.0
+        self._noted_at = 0.0
         self._published: tuple[str, str] = ("", "")
 
     def run(self) -> None:
@@ -91,6 +95,8 @@ class Mirror:
             try:
                 if self._context.fenced.is_set():
                     self._rest()
+                elif self.restoring:
+                    self._wait_for_restore()
                 elif self.fenced:
                     self._ask_for_authority()
                 elif not self._state().get("complete"):
@@ -228,7 +234,7 @@ class Mirror:
     def _passes(self) -> None:
         while not self._context.stop.is_set():
             self._pass_wanted.wait(self._pause_between_passes())
-            ready = self.link.is_up and self.is_complete()
+            ready = self.link.is_up and self.is_complete() and not self.restoring
             if not ready or self.fenced or self._context.fenced.is_set():
                 self._context.stop.wait(0.2)
                 continue
@@ -277,8 +283,15 @@ class Mirror:
     def _first_copy(self) -> None:
         if not self.link.wait_up(0.5):
             raise LinkDown(self.link.trouble or "connecting")
-        self._conversation.ask({"do": "mark"})
+        known = self._conversation.ask({"do": "mark"}).get("mark")
         self._reasons["link"] = ""
+        if known and not self.marks.sequence:
+            # Somebody else's work: mirroring an empty folder over it would delete it.
+            self._reasons["strange"] = "the standby holds a workspace that was never restored here"
+            self._publish()
+            self._context.stop.wait(_ASK_AUTHORITY_EVERY_S)
+            return
+        self._reasons["strange"] = ""
         self._publish()
         began, moment = time.monotonic(), since.moment()
         with self.copying:
@@ -297,6 +310,12 @@ class Mirror:
             self._context.stop.wait(_RETRY_PASS_S)
             return
         self._save({"complete": True, "compared": moment})
+
+    def _wait_for_restore(self) -> None:
+        """A workspace that lacks files must never be taken for one whose files were deleted."""
+        self._stop_lsyncd()
+        self._publish()
+        self._context.stop.wait(0.5)
 
     def _progress(self, files: int, size: int) -> None:
         self._left = (files, size)
@@ -326,6 +345,7 @@ class Mirror:
         ages = [processes.age_s(pid) for pid in self.running_transfers()]
         oldest = max((age for age in ages if age is not None), default=None)
         replicated_at = self.marks.replicated_at(oldest)
+        self._note(replicated_at)
         files, size = self._left
         state = {
             "status": status,
@@ -349,7 +369,9 @@ class Mirror:
         if self.fenced:
             return "degraded", "the standby has authority: it does not take changes from here"
         reasons = "; ".join(reason for reason in self._reasons.values() if reason)
-        if not self.is_complete() and not self._reasons.get("pass"):
+        if self.restoring:
+            return "degraded", "the workspace is being restored; nothing is mirrored meanwhile"
+        if not self.is_complete() and not self._reasons.get("pass", self._reasons.get("strange")):
             return "mirroring", reasons
         if reasons:
             return "degraded", reasons
@@ -371,6 +393,12 @@ class Mirror:
 
     def _save(self, state: dict[str, Any]) -> None:
         store.write_json(self._state_file, {**state, "standby": self._standby()})
+
+    def _note(self, replicated_at: float | None) -> None:
+        """Remember now and then how far the standby is; see divergence.py."""
+        if replicated_at is not None and time.monotonic() - self._noted_at > _NOTE_EVERY_S:
+            self._noted_at = time.monotonic()
+            restored.note_replicated(self._paths, replicated_at)
 
     def _standby(self) -> str:
         mirror = self._config

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ _VANISHED = 24
 _PARTIAL = 23
 _UNREACHABLE = (10, 12, 30, 35, 255)
 _IO_TIMEOUT_S = 120
+_LOTS_A_STREAM = 3
 _FILE_COST = 16384
 """Bytes that one more file weighs when work is split between streams."""
 
@@ -76,7 +78,6 @@ class Transfers:
         self._link = link
         self._excludes = excludes
         self._log = log
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
         self.xattrs = _can_xattrs()
 
     def full_pass(self) -> Outcome:
@@ -107,18 +108,27 @@ class Transfers:
         hidden = Hidden(self.hidden())
         wanted = (pair for pair in manifest.walk(self._workspace) if pair[0] not in hidden)
         lots = split(wanted, streams)
-        return self._parallel(lots, lambda names: self.send(names, own=True), progress)
+        return self._parallel(lots, streams, lambda names: self.send(names, own=True), progress)
 
     def fetch(
-        self, names: list[bytes], sizes: dict[bytes, int], streams: int,
-        progress: Callable[[int, int], None],
-    ) -> Outcome:  # fmt: skip
+        self, sizes: dict[bytes, int], streams: int, progress: Callable[[int, int], None]
+    ) -> Outcome:
         """Copy these files from the standby, in parallel streams."""
-        lots = split_sizes(names, sizes, streams)
-        return self._parallel(lots, self._fetch_some, progress)
+        lots = _share([[name] for name in sizes], sizes, streams)
+        return self._parallel(
+            lots, streams, lambda names: self.fetch_some(names, own=True), progress
+        )
+
+    def fetch_some(self, names: list[bytes], *, forced: bool = False, own: bool = False) -> Outcome:
+        """Copy these files from the standby. `forced`: even those that look the same."""
+        arguments = self._common(self._link.own_rsh if own else self._link.rsh)
+        arguments += ["--from0", "--files-from=-", "--ignore-missing-args"]
+        if forced:
+            arguments.append("--ignore-times")
+        return self._run([*arguments, REMOTE, self._source], given=b"\0".join(names))
 
     def fetch_pass(self, *, keep: tuple[str, ...]) -> Outcome:
-        """Make our tree like the standby's, but for what `keep` names."""
+        """Make our tree like the standby's, but do not delete what `keep` names."""
         arguments = ["-r", "--delete", "--force", *self._common(self._link.rsh)]
         arguments += [f"--filter=P {pattern}" for pattern in keep]
         return self._run([*arguments, REMOTE, self._source])
@@ -138,15 +148,6 @@ class Transfers:
             )
         return parse_hidden(done.stdout)
 
-    def running(self) -> set[int]:
-        """The pids of our own rsync processes."""
-        return set(self._running)
-
-    def _fetch_some(self, names: list[bytes]) -> Outcome:
-        arguments = self._common(self._link.own_rsh)
-        arguments += ["--from0", "--files-from=-", "--ignore-missing-args"]
-        return self._run([*arguments, REMOTE, self._source], given=b"\0".join(names))
-
     @property
     def _source(self) -> str:
         return str(self._workspace) + "/"
@@ -162,11 +163,7 @@ class Transfers:
             stderr=subprocess.PIPE,
             env=_environment(),
         )
-        self._running[process.pid] = process
-        try:
-            out, err = process.communicate(given)
-        finally:
-            self._running.pop(process.pid, None)
+        out, err = process.communicate(given)
         return self._judge(words, given, process.returncode, out, err)
 
     def _judge(
@@ -195,41 +192,31 @@ class Transfers:
     def _parallel(
         self,
         lots: list[tuple[list[bytes], int]],
+        streams: int,
         work: Callable[[list[bytes]], Outcome],
         progress: Callable[[int, int], None],
     ) -> Outcome:
-        """Work on the lots at once; retries a lot whose connection failed (sshd may drop some)."""
+        """Work on the lots, some at a time. Raises the first failure when all have ended."""
         left_files = sum(len(names) for names, _ in lots)
         left_bytes = sum(size for _, size in lots)
         total = Outcome()
-        failures: list[Exception] = []
         lock = threading.Lock()
 
-        def stream(mine: list[tuple[list[bytes], int]]) -> None:
+        def one(lot: tuple[list[bytes], int]) -> None:
             nonlocal left_files, left_bytes
-            for names, size in mine:
-                try:
-                    outcome = _retried(lambda names=names: work(names))  # type: ignore[misc]
-                except (Fenced, LinkDown, OSError) as error:
-                    with lock:
-                        failures.append(error)
-                    return
-                with lock:
-                    total.problem = total.problem or outcome.problem
-                    total.unreadable += outcome.unreadable
-                    total.bytes_sent += outcome.bytes_sent
-                    left_files -= len(names)
-                    left_bytes -= size
-                    progress(left_files, left_bytes)
+            outcome = _retried(lambda: work(lot[0]))
+            with lock:
+                total.problem = total.problem or outcome.problem
+                total.unreadable += outcome.unreadable
+                total.bytes_sent += outcome.bytes_sent
+                left_files -= len(lot[0])
+                left_bytes -= lot[1]
+                progress(left_files, left_bytes)
 
-        threads = [threading.Thread(target=stream, args=([lot],), daemon=True) for lot in lots]
         progress(left_files, left_bytes)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for failure in failures:
-            raise failure
+        with ThreadPoolExecutor(max_workers=streams) as pool:
+            for done in [pool.submit(one, lot) for lot in lots]:
+                done.result()
         return total
 
 
@@ -266,19 +253,14 @@ def split(
     return _share(list(groups.values()), sizes, streams)
 
 
-def split_sizes(
-    names: list[bytes], sizes: dict[bytes, int], streams: int
-) -> list[tuple[list[bytes], int]]:
-    """Share names out in lots of about the same weight."""
-    return _share([[name] for name in names], sizes, streams)
-
-
 def _share(
     groups: list[list[bytes]], sizes: dict[bytes, int], streams: int
 ) -> list[tuple[list[bytes], int]]:
     weighed = [(sum(sizes[name] + _FILE_COST for name in group), group) for group in groups]
     weighed.sort(key=lambda pair: pair[0], reverse=True)
-    lots: list[list[bytes]] = [[] for _ in range(max(1, min(streams, len(groups))))]
+    # More lots than streams: progress can be told, and no stream ends long before the others.
+    count = max(1, min(streams * _LOTS_A_STREAM, len(groups)))
+    lots: list[list[bytes]] = [[] for _ in range(count)]
     weights = [(0, index) for index in range(len(lots))]
     for weight, group in weighed:
         so_far, index = heapq.heappop(weights)

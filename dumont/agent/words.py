@@ -11,7 +11,8 @@ Requests of `serve`, which saves starting Python for each question (the mark is 
     {"do": "mark"}                         -> {"mark": "..." or null}
     {"do": "describe", "paths": [...]}     -> {"entries": [...]}       with hashes, see manifest.py
     {"do": "settle", "timeout_s": 60}      -> {"settled": true}        no rsync that began earlier writes
-    {"do": "sync"}                         -> {"synced": true}         all that arrived is on the disk
+    {"do": "sync"}                         -> {"synced": true, "at": s} all that arrived is on the disk
+    {"do": "changed", "since": s}          -> {"paths": [...]}         files changed since, by its clock
     {"do": "disk"}                         -> {"free_bytes": n, "free_inodes": n}
 
 Before and after every answer `allowed()` is asked; when it says no, the answer is an error with code
@@ -27,6 +28,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -127,12 +129,23 @@ def _answer(request: dict[str, Any], workspace: Path) -> dict[str, Any]:
     if wish == "settle":
         return {"settled": _settle(workspace, float(request["timeout_s"]))}
     if wish == "sync":
+        began = time.time()
         _sync(workspace)
-        return {"synced": True}
+        return {"synced": True, "at": began}
+    if wish == "changed":
+        return {"paths": _changed(workspace, float(request["since"]))}
     if wish == "disk":
         disk = os.statvfs(str(workspace))
         return {"free_bytes": disk.f_bavail * disk.f_frsize, "free_inodes": disk.f_favail}
     raise ValueError(f"unknown request {wish!r}")
+
+
+def _changed(workspace: Path, since: float) -> list[str]:
+    return [
+        manifest.to_text(name)
+        for name, state in manifest.walk(workspace)
+        if state.st_ctime >= since and not stat.S_ISDIR(state.st_mode)
+    ]
 
 
 def _inside(name: str) -> bytes:

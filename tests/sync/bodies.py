@@ -221,12 +221,13 @@ def tree(root: Path) -> dict[bytes, tuple[object, ...]]:
             relative = os.path.relpath(path, base)
             if relative.startswith(b".dumont/") or relative == b".dumont":
                 continue
-            state = os.lstat(path)
-            what: object = None
-            if os.path.islink(path):
-                what = os.readlink(path)
-            elif os.path.isfile(path):
-                with open(path, "rb") as file:
-                    what = file.read()
-            found[relative] = (state.st_mode, state.st_uid, state.st_mtime_ns, what)
+            with contextlib.suppress(FileNotFoundError):  # it vanished meanwhile
+                state = os.lstat(path)
+                what: object = None
+                if os.path.islink(path):
+                    what = os.readlink(path)
+                elif os.path.isfile(path):
+                    with open(path, "rb") as file:
+                        what = file.read()
+                found[relative] = (state.st_mode, state.st_uid, state.st_mtime_ns, what)
     return found
