@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:-]{0,252}")
 _KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [ -~]{0,200})?")
-_REACH_S = 10.0
+_REACH_S = 5.0
 _SERVE_S = 5.0
 _TERM_S = 2.0
 

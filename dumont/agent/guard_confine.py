@@ -7,13 +7,13 @@ there itself. rsync follows them; the kernel does not let it leave. Kernels with
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _VERSION = 1
 _NO_NEW_PRIVILEGES = 38
+_PARENT_DEATH_SIGNAL = 1
 
 _READ = (1 << 0) | (1 << 2) | (1 << 3)
 """Execute, read a file, read a folder."""
@@ -56,13 +56,10 @@ def confine(workspace: str) -> bool:
     try:
         _allow(libc, rules, workspace, rights & ~_DEVICES)
         for path in _SYSTEM:
-            with contextlib.suppress(FileNotFoundError):
-                _allow(libc, rules, path, _READ)
+            _allow(libc, rules, path, _READ)
         for path in _SYSTEM_FILES:
-            with contextlib.suppress(FileNotFoundError):
-                _allow(libc, rules, path, 1 << 2)
-        with contextlib.suppress(FileNotFoundError):
-            _allow(libc, rules, "/dev/null", _READ_WRITE_FILE)
+            _allow(libc, rules, path, 1 << 2)
+        _allow(libc, rules, "/dev/null", _READ_WRITE_FILE)
         _check(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
         _check(libc.syscall(_RESTRICT, ctypes.c_int(rules), ctypes.c_uint32(0)))
     finally:
@@ -70,8 +67,16 @@ def confine(workspace: str) -> bool:
     return True
 
 
+def die_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent ends."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, int(number), 0, 0, 0)
+
+
 def _allow(libc: ctypes.CDLL, rules: int, path: str, rights: int) -> None:
-    descriptor = os.open(path, getattr(os, "O_PATH", 0o10000000) | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, getattr(os, "O_PATH", 0o10000000) | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
     try:
         rule = _Rule(rights, descriptor)
         _check(

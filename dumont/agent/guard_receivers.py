@@ -1,13 +1,12 @@
 """Which forced commands of the sync key run, so that a redirect can end them.
 
-A receiver notes itself here *before* it reads the authority, and the guard changes the authority
+A receiver (`receive.py`) notes itself here *before* it reads the authority, and the guard changes the authority
 *before* it looks here: whoever comes second sees the other.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
@@ -17,27 +16,9 @@ from typing import TYPE_CHECKING
 from dumont.agent import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _WAIT_S = 2.0
-
-
-@contextlib.contextmanager
-def noted(run: Path, *, epoch: int, writes: bool) -> Iterator[None]:
-    """Be in the list while the block runs."""
-    folder = _folder(run)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    pid = os.getpid()
-    file = folder / str(pid)
-    note = {"started": processes.started(pid), "epoch": epoch, "writes": writes}
-    part = folder / f".{pid}"
-    part.write_text(json.dumps(note))
-    part.replace(file)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            file.unlink()
 
 
 def living(run: Path) -> list[tuple[int, int, bool]]:
@@ -49,12 +30,12 @@ def living(run: Path) -> list[tuple[int, int, bool]]:
                 continue
             file = _folder(run) / name
             try:
-                note = json.loads(file.read_text())
-                pid, epoch, writes = int(name), int(note["epoch"]), bool(note["writes"])
-            except (OSError, ValueError, KeyError, TypeError):
+                started, epoch, writes = file.read_text().split()
+                entry = (int(name), int(epoch), writes == "1")
+            except (OSError, ValueError):
                 continue
-            if processes.started(pid) == note.get("started"):
-                found.append((pid, epoch, writes))
+            if processes.started(entry[0]) == started:
+                found.append(entry)
             else:
                 with contextlib.suppress(OSError):
                     file.unlink()

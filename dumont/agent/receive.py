@@ -4,17 +4,18 @@ It may start rsync in the workspace (to write only while the authority is at the
 read as long as its epoch is the newest) and say the words of `words.py`. It is asked again while it
 runs: a redirect or a fence ends it.
 
-This starts for every transfer, so imports are few and made late.
+It starts for every transfer, often many a second, and Python's standard library is slow to import:
+for rsync, this module uses nothing but what is here (`typing`, `json`, `pathlib` would each cost more
+than all the rest). `guard_code.py` lays it out on the disk, compiled.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,59 +28,89 @@ REFUSED = 78
 
 _LOOK_S = 0.1
 """How often a running transfer asks whether it may go on; the guard ends it sooner."""
+_LONGEST_STATE = 65536
+
+
+class Places:
+    """Where the guard's things are, as text."""
+
+    def __init__(self, *, authority: str, run: str, workspace: str) -> None:
+        self.authority = authority
+        self.run = run
+        self.workspace = os.path.realpath(workspace)
 
 
 def main(paths: Paths, *, epoch: int) -> int:
+    """The command `receive` of the agent."""
+    paths.ensure()
+    places = Places(
+        authority=str(paths.authority), run=str(paths.run), workspace=str(paths.workspace)
+    )
+    return serve(places, epoch=epoch)
+
+
+def serve(places: Places, *, epoch: int) -> int:
     """Do what `SSH_ORIGINAL_COMMAND` asks for, if `epoch` may; returns the exit status."""
     command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
     try:
         words = _split(command)
     except ValueError as error:
         return _say(REFUSED, f"not a command: {error}")
-    paths.ensure()
     if words[:1] == ["rsync"]:
-        return _rsync(paths, epoch, words)
+        return _rsync(places, epoch, words)
+    from pathlib import Path
+
     from dumont.agent import words as vocabulary
 
     if words not in vocabulary.WORDS:
         return _say(REFUSED, f"not allowed: {command[:100]!r}")
-    from dumont.agent.guard_receivers import noted
+    note = _note(places, epoch, False)
+    try:
+        return vocabulary.run(
+            words, workspace=Path(places.workspace), allowed=lambda: may(places, epoch, False)
+        )
+    finally:
+        _forget(note)
 
-    workspace = paths.workspace
-    with noted(paths.run, epoch=epoch, writes=False):
-        return vocabulary.run(words, workspace=workspace, allowed=lambda: may(paths, epoch, False))
 
-
-def may(paths: Paths, epoch: int, writes: bool) -> bool:
+def may(places: Places, epoch: int, writes: bool) -> bool:
     """Whether the primary of `epoch` may; unknown is no.
 
-    The same as `authority.may_write` and `may_read`, read without their imports.
+    The same as `authority.may_write` and `may_read`. `AuthorityFile` writes these two fields first,
+    in this form; a file that looks different is not one of its.
     """
     try:
-        with open(str(paths.authority), encoding="utf-8") as file:
-            state = json.load(file)
-        newest, authority = state["epoch"], state["authority"]
-    except (OSError, ValueError, KeyError, TypeError):
+        descriptor = os.open(places.authority, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(descriptor, _LONGEST_STATE)
+        finally:
+            os.close(descriptor)
+    except OSError:
         return False
-    if type(newest) is not int or newest != epoch:
+    if not text.endswith(b"}\n"):
         return False
-    return authority == "primary" if writes else authority in ("primary", "standby")
+    bodies = (b"primary",) if writes else (b"primary", b"standby")
+    return any(
+        text.startswith(b'{"authority": "%s", "epoch": %d, ' % (body, epoch)) for body in bodies
+    )
 
 
-def _rsync(paths: Paths, epoch: int, words: list[str]) -> int:
+def _rsync(places: Places, epoch: int, words: list[str]) -> int:
     from dumont.agent.errors import AgentError
-    from dumont.agent.guard_receivers import noted
     from dumont.agent.guard_rsync import check
 
-    workspace = os.path.realpath(str(paths.workspace))
     try:
-        writes = check(words, workspace)
+        writes = check(words, places.workspace)
     except AgentError as error:
         return _say(REFUSED, error.message)
-    with noted(paths.run, epoch=epoch, writes=writes):
-        if not may(paths, epoch, writes):
+    # Noted first, asked then: see guard_receivers.py.
+    note = _note(places, epoch, writes)
+    try:
+        if not may(places, epoch, writes):
             return _fenced()
-        return _run(words, workspace, lambda: may(paths, epoch, writes))
+        return _run(words, places.workspace, lambda: may(places, epoch, writes))
+    finally:
+        _forget(note)
 
 
 def _run(words: list[str], workspace: str, still: Callable[[], bool]) -> int:
@@ -100,21 +131,30 @@ def _run(words: list[str], workspace: str, still: Callable[[], bool]) -> int:
 
 
 def _become(words: list[str], workspace: str) -> None:
-    """Turn the child into rsync, confined and with a leash."""
+    """Turn the child into rsync, confined and on a leash."""
     try:
-        from dumont.agent.guard_confine import confine
-        from dumont.agent.processes import die_with_parent
+        from dumont.agent.guard_confine import confine, die_with_parent
 
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         os.setpgid(0, 0)
         die_with_parent(signal.SIGKILL)
         os.chdir(workspace)
+        program = _program()
+        # Nothing can be imported from here on.
         confine(workspace)
-        os.execvp("rsync", words)  # noqa: S606
+        os.execv(program, words)  # noqa: S606
     except BaseException as error:
         _say(0, f"rsync cannot be started: {error}")
     finally:
         os._exit(126)
+
+
+def _program() -> str:
+    for folder in [*os.environ.get("PATH", "").split(":"), "/usr/local/bin", "/usr/bin"]:
+        path = folder + "/rsync"
+        if folder.startswith("/") and os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError("it is not installed")
 
 
 def _kill_group(pid: int) -> None:
@@ -123,6 +163,27 @@ def _kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def _note(places: Places, epoch: int, writes: bool) -> str:
+    """Enter this process in the list of receivers; read by `guard_receivers.living`."""
+    folder = places.run + "/receivers"
+    if not os.path.isdir(folder):
+        os.makedirs(folder, 0o700, exist_ok=True)
+    with open("/proc/self/stat", "rb") as file:
+        started = file.read().rpartition(b")")[2].split()[19].decode()
+    pid = os.getpid()
+    part, name = f"{folder}/.{pid}", f"{folder}/{pid}"
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, f"{started} {epoch} {int(writes)}\n".encode())
+    os.close(descriptor)
+    os.rename(part, name)
+    return name
+
+
+def _forget(note: str) -> None:
+    if os.path.exists(note):
+        os.unlink(note)
 
 
 def _split(command: str) -> list[str]:
@@ -138,5 +199,6 @@ def _fenced() -> int:
 
 
 def _say(status: int, sentence: str) -> int:
-    print(f"dumont: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+    sys.stderr.write(f"dumont: {sentence}\n")
+    sys.stderr.flush()
     return status

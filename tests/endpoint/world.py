@@ -104,7 +104,7 @@ class Body:
             "UsePAM no\nStrictModes no\nPermitRootLogin yes\nLogLevel ERROR\nPrintMotd no\n"
             f"Subsystem sftp internal-sftp\nMaxSessions 50\nPidFile none\n"
             f"SetEnv PATH={self.environment['PATH']} HOME={self.home}\n"
-            f"ListenAddress {self.address}:{SSH_PORT}\n"
+            f"ListenAddress {self.address}:{SSH_PORT}\nVersionAddendum {self.home.name}\n"
         )
         with (self.home / "sshd.log").open("ab") as log:
             self.sshd = subprocess.Popen(
@@ -278,12 +278,18 @@ class World:
         )  # fmt: skip
 
     def haproxy(self) -> psutil.Process:
+        return psutil.Process(self.haproxy_pid())
+
+    def haproxy_pid(self) -> int:
         note = json.loads((self.standby.paths.run / "haproxy.pid").read_text())
-        return psutil.Process(note["pid"])
+        return int(note["pid"])
 
     def worker(self) -> psutil.Process:
+        return psutil.Process(self.worker_pid())
+
+    def worker_pid(self) -> int:
         document = json.loads((self.standby.home / ".dumont/status.json").read_text())
-        return psutil.Process(document["pid"])
+        return int(document["pid"])
 
 
 def _teardown(world: World) -> None:
