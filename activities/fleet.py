@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
@@ -14,9 +13,11 @@ from activities.listing import SharedListing
 from dumont.domain import labels
 from dumont.domain.errors import ProviderError
 from dumont.domain.fleet import InstanceReport, Presence, Sighting, implausible, news
-from dumont.domain.instances import Instance, InstanceState, Message
-from dumont.domain.machine import ActiveInstance
-from dumont.ports import GpuProvider, MachineStore
+from dumont.domain.instances import Instance, InstanceState, Message, SshAddress
+from dumont.ports import InstanceProvider, MachineStore
+
+Homes = Callable[[], Awaitable[list[Instance]]]
+"""What the records say that machines live on at this provider."""
 
 SendReport = Callable[[str, InstanceReport], Awaitable[None]]
 """Signals a machine's workflow; a workflow that has ended is not an error."""
@@ -39,15 +40,16 @@ class FleetActivities:
     def __init__(
         self,
         *,
-        provider: GpuProvider,
+        provider: InstanceProvider,
         listing: SharedListing,
-        store: MachineStore,
+        homes: Homes,
         send_report: SendReport,
     ) -> None:
         self._provider = provider
         self._listing = listing
-        self._store = store
+        self._homes = homes
         self._send_report = send_report
+        self._now = asyncio.Event()
 
     @activity.defn
     async def watch_provider(self, watch: Watch) -> None:
@@ -66,7 +68,7 @@ class FleetActivities:
                 except ProviderError as error:
                     # No answer is no evidence: nothing changes, for anybody.
                     activity.logger.warning("%s is blind: %s", self._provider.name, error)
-                    await _pause(max(error.retry_after or 0, watch.poll_s))
+                    await self._pause(max(error.retry_after or 0, watch.poll_s))
                     continue
                 at, instances = listing
                 reports, sightings = news(sightings, instances, at=at, confirm=confirm)
@@ -74,7 +76,23 @@ class FleetActivities:
                     label = labels.parse(report.label, env=watch.env)
                     if label is not None:
                         await self._send_report(label.machine_id, report)
-                await _pause(watch.poll_s)
+                await self._pause(watch.poll_s)
+
+    @activity.defn
+    async def look_now(self) -> None:
+        """Have the watch look at once. It serves the same account, hence in the same process."""
+        self._now.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for the next turn: not longer than it takes until somebody knows of a change."""
+        waiting = [
+            asyncio.create_task(self._now.wait()),
+            asyncio.create_task(activity.wait_for_worker_shutdown()),
+        ]
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        self._now.clear()
 
     async def _confirmed(
         self, reports: list[InstanceReport], sightings: dict[str, Sighting]
@@ -112,12 +130,7 @@ class FleetActivities:
 
     async def _remembered(self) -> dict[str, Sighting]:
         """What the records say the machines live on: the state before the first listing."""
-        homes = (owned.state.instance for owned in await self._store.live_machines())
-        return {
-            home.instance_id: Sighting(instance=_as_listed(home))
-            for home in homes
-            if home is not None and home.provider == self._provider.name
-        }
+        return {home.instance_id: Sighting(instance=home) for home in await self._homes()}
 
     async def _plausible_listing(
         self, sightings: dict[str, Sighting]
@@ -140,20 +153,43 @@ def _is_stopping() -> bool:
     return activity.is_worker_shutdown()
 
 
-async def _pause(seconds: float) -> None:
-    """Sleep, but not beyond the moment when the worker is told to stop."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await activity.wait_for_worker_shutdown()
+def primaries(store: MachineStore, *, provider: str) -> Homes:
+    """The GPU instances that live machines are recorded on."""
+
+    async def homes() -> list[Instance]:
+        found = (owned.state.instance for owned in await store.live_machines())
+        return [
+            _as_listed(home.provider, home.instance_id, home.label, home.ssh, home.usd_per_hour)
+            for home in found
+            if home is not None and home.provider == provider
+        ]
+
+    return homes
 
 
-def _as_listed(home: ActiveInstance) -> Instance:
+def standbys(store: MachineStore, *, provider: str) -> Homes:
+    """The VMs that stand by for live machines."""
+
+    async def homes() -> list[Instance]:
+        found = (owned.state.standby for owned in await store.live_machines())
+        return [
+            _as_listed(vm.provider, vm.instance_id, vm.label, vm.ssh, None)
+            for vm in found
+            if vm is not None and vm.provider == provider
+        ]
+
+    return homes
+
+
+def _as_listed(
+    provider: str, instance_id: str, label: str, ssh: SshAddress, usd_per_hour: float | None
+) -> Instance:
     return Instance(
-        provider=home.provider,
-        instance_id=home.instance_id,
-        label=home.label,
+        provider=provider,
+        instance_id=instance_id,
+        label=label,
         state=InstanceState.RUNNING,
-        ssh=home.ssh,
-        usd_per_hour=home.usd_per_hour,
+        ssh=ssh,
+        usd_per_hour=usd_per_hour,
         created_at=datetime.now(UTC),
     )

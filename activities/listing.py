@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dumont.domain.instances import Instance
-from dumont.ports import GpuProvider
+from dumont.ports import InstanceProvider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class SharedListing:
 
     def __init__(
         self,
-        provider: GpuProvider,
+        provider: InstanceProvider,
         *,
         label_prefix: str,
         monotonic: Callable[[], float] = time.monotonic,

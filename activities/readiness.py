@@ -33,6 +33,14 @@ class WaitUntilUsable(Message):
     within_s: float
 
 
+class WaitUntilReachable(Message):
+    """Input of `wait_until_reachable`."""
+
+    machine_id: str
+    address: SshAddress
+    within_s: float
+
+
 class ReadinessActivities:
     """SSH to machines. Safe to repeat: probes change nothing, pushing the agent twice is one push."""
 
@@ -68,6 +76,19 @@ class ReadinessActivities:
                 raise InstanceDead("/workspace is not writable")
             await self._note(ask, Rung.AGENT, f"{', '.join(hello.gpus)}; driver {hello.driver}")
             return hello
+
+    @activity.defn
+    async def wait_until_reachable(self, ask: WaitUntilReachable) -> None:
+        """Wait for a whole SSH login with the machine's own host key.
+
+        Raises:
+            InstanceDead: Time is up; says what was missing.
+        """
+        deadline = Deadline(ask.within_s)
+        async with heartbeating():
+            await _until_ready(
+                lambda: self._shell.probe_ssh(ask.address, machine_id=ask.machine_id), deadline
+            )
 
     async def _note(self, ask: WaitUntilUsable, rung: Rung, detail: str) -> None:
         await note_rung(

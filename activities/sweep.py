@@ -11,6 +11,7 @@ from activities.heartbeat import heartbeating
 from activities.listing import SharedListing
 from dumont.domain.instances import Instance, Message
 from dumont.domain.machine import MachinePhase, MachineSpec, MachineState
+from dumont.domain.protection import AgentRole
 from dumont.domain.reconcile import (
     Limits,
     Owner,
@@ -23,7 +24,7 @@ from dumont.domain.reconcile import (
     plan,
     suspect,
 )
-from dumont.ports import GpuProvider, MachineRecord, MachineStore
+from dumont.ports import InstanceProvider, MachineRecord, MachineStore
 
 DescribeOwner = Callable[[str], Awaitable[tuple[OwnerStatus, int | None]]]
 """Asks Temporal about a machine's workflow: its status, and its generation while it runs."""
@@ -40,6 +41,8 @@ class Survey(Message):
 
     env: str
     limits: Limits = Limits()
+    body: AgentRole = AgentRole.PRIMARY
+    """What is rented at this provider: machines' GPUs, or their standbys."""
 
 
 class Revive(Message):
@@ -54,7 +57,7 @@ class SweepActivities:
     def __init__(
         self,
         *,
-        provider: GpuProvider,
+        provider: InstanceProvider,
         listing: SharedListing,
         store: MachineStore,
         describe_owner: DescribeOwner,
@@ -80,14 +83,8 @@ class SweepActivities:
             live = {
                 owned.spec.machine_id: owned.state for owned in await self._store.live_machines()
             }
-            suspicions = await self._suspicions(billed, live, env=ask.env)
-            indexed = await self._running_machines()
-            missing = {
-                machine_id: state
-                for machine_id, state in live.items()
-                if machine_id not in indexed
-                and (await self._describe_owner(machine_id))[0] is not OwnerStatus.RUNNING
-            }
+            suspicions = await self._suspicions(billed, live, ask)
+            missing = {} if ask.body is AgentRole.STANDBY else await self._without_workflow(live)
             first_seen = await self._store.record_sightings(
                 provider=self._provider.name,
                 keys=[*suspicions, *(machine_key(m) for m in missing)],
@@ -132,26 +129,38 @@ class SweepActivities:
                     MachineRecord(spec=owned.spec, state=state, at=datetime.now(UTC))
                 )
 
+    async def _without_workflow(self, live: dict[str, MachineState]) -> dict[str, MachineState]:
+        """Live records that Temporal has no workflow for. One of the two sweeps looks for them."""
+        indexed = await self._running_machines()
+        return {
+            machine_id: state
+            for machine_id, state in live.items()
+            if machine_id not in indexed
+            and (await self._describe_owner(machine_id))[0] is not OwnerStatus.RUNNING
+        }
+
     async def _suspicions(
-        self, billed: dict[str, list[Instance]], live: dict[str, MachineState], *, env: str
+        self, billed: dict[str, list[Instance]], live: dict[str, MachineState], ask: Survey
     ) -> dict[str, tuple[Instance, Suspicion]]:
         found: dict[str, tuple[Instance, Suspicion]] = {}
         strangers = [m for m in billed if m not in live]
         records = {o.spec.machine_id: o.state for o in await self._store.owned_machines(strangers)}
         for machine_id, instances in billed.items():
             record = live.get(machine_id) or records.get(machine_id)
-            if _at_home(instances, record):
+            if _at_home(instances, record, ask.body):
                 continue
             status, generation = await self._describe_owner(machine_id)
             owner = Owner(workflow=status, workflow_generation=generation, record=record)
             for instance in instances:
-                why = suspect(instance, env=env, owner=owner)
+                why = suspect(instance, env=ask.env, owner=owner, body=ask.body)
                 if why is not None:
                     found[key_of(instance)] = (instance, why)
         return found
 
 
-def _at_home(instances: list[Instance], record: MachineState | None) -> bool:
+def _at_home(instances: list[Instance], record: MachineState | None, body: AgentRole) -> bool:
     """The one instance billed is the one that the record names: nothing to ask Temporal about."""
-    home = record.instance if record is not None and not record.phase.final else None
+    if record is None or record.phase.final:
+        return False
+    home = record.instance if body is AgentRole.PRIMARY else record.standby
     return home is not None and [i.instance_id for i in instances] == [home.instance_id]

@@ -77,9 +77,7 @@ class Commands:
             try:
                 await client.start_workflow(
                     Machine.run,
-                    MachineInput(
-                        spec=spec, timing=Timing(gone_confirm_s=self._settings.gone_confirm_s)
-                    ),
+                    MachineInput(spec=spec, timing=self._settings.timing),
                     id=machine_workflow_id(spec.machine_id),
                     task_queue=CONTROL,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

@@ -23,14 +23,8 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.instances import (
-    Ended,
-    EndTarget,
-    EnsureInstance,
-    Look,
-    Rented,
-    WaitUntilRunning,
-)
+from activities.endings import Ended, EndTarget, Look
+from activities.instances import EnsureInstance, Rented, WaitUntilRunning
 from activities.market import RankOffers
 from activities.readiness import ReadinessActivities
 from activities.records import RecordActivities
@@ -124,7 +118,7 @@ class InstantProvider:
     @activity.defn
     async def look_for_instances(self, target: EndTarget) -> Look:
         """Gone."""
-        return Look(present=(), asked_at=datetime.now(UTC))
+        return Look(present=())
 
     async def _note(
         self, ask: EnsureInstance | WaitUntilRunning, machine_id: str, rung: Rung

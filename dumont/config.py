@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from dumont.domain.labels import prefix
+from dumont.domain.machine import Timing
 
 
 class Settings(BaseSettings):
@@ -125,6 +126,32 @@ class Settings(BaseSettings):
         gt=0,
         description="Two empty listings this far apart prove that an instance is gone.",
     )
+    standby_provider: Literal["gcp", "none"] | None = Field(
+        default=None,
+        description="Cloud that standbys are rented from; `gcp` where GCP_CREDENTIALS is set, when "
+        "this is not. The API's process needs to know it without the credentials.",
+    )
+    standby_zone: str = Field(
+        default="us-central1-a",
+        description="Zone of a standby whose machine's place is unknown.",
+    )
+    agent_api_url: str | None = Field(
+        default=None,
+        description="Where rented machines reach the API for their heartbeats; `DUMONT_API_URL` when "
+        "unset. Failover works without it, and is noticed later by us.",
+    )
+    rescue_s: float = Field(
+        default=900.0,
+        ge=0,
+        description="How long a former GPU instance is kept for files that only it has, after another "
+        "has taken its place.",
+    )
+    failback_idle_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Nobody typed or wrote on the standby for this long: the address may return to "
+        "the GPU.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log line."
     )
@@ -138,7 +165,7 @@ class Settings(BaseSettings):
         prefix(env=value)
         return value
 
-    @field_validator("vast_url", "api_url", "gcp_url", "temporal_ui_url", "s3_url")
+    @field_validator("vast_url", "api_url", "gcp_url", "temporal_ui_url", "s3_url", "agent_api_url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
         if value is None or value == "":
@@ -165,6 +192,22 @@ class Settings(BaseSettings):
             return json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"not valid JSON: {error}") from None
+
+    @property
+    def has_standbys(self) -> bool:
+        """Whether machines of this deployment can be protected."""
+        if self.standby_provider is not None:
+            return self.standby_provider != "none"
+        return self.gcp_credentials is not None
+
+    @property
+    def timing(self) -> Timing:
+        """How patient the workflows of machines are."""
+        return Timing(
+            gone_confirm_s=self.gone_confirm_s,
+            rescue_s=self.rescue_s,
+            idle_s=self.failback_idle_s,
+        )
 
     @property
     def keys_path(self) -> Path:

@@ -5,9 +5,9 @@ Activities receive these; adapters implement them; they meet in `worker/compose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -24,10 +24,12 @@ from dumont.domain.instances import (
 from dumont.domain.ladder import AgentHello, Rung
 from dumont.domain.machine import MachineSpec, MachineState
 from dumont.domain.offers import GpuRequirement, Offer
+from dumont.domain.protection import AgentRole
+from dumont.domain.receipts import Receipt
 
 
-class GpuProvider(Protocol):
-    """A marketplace that rents GPU instances by offers.
+class InstanceProvider(Protocol):
+    """What every cloud can do with what we rent there: list it, look at one, end one.
 
     Every method may raise `ProviderUnavailable`, `RateLimited`, `AuthFailed` and `RequestRefused`.
     """
@@ -41,6 +43,22 @@ class GpuProvider(Protocol):
     def account(self) -> str:
         """Stable, non-secret id of the provider account (for workflow ids and metrics)."""
         ...
+
+    async def get(self, instance_id: str) -> Instance | None:
+        """The instance, or None when the provider says that it does not exist."""
+        ...
+
+    async def list_instances(self, *, label_prefix: str) -> list[Instance]:
+        """Every instance of the account whose label starts so. Complete, or it raises."""
+        ...
+
+    async def destroy(self, instance_id: str) -> None:
+        """End an instance and its billing. An instance that is gone already is success."""
+        ...
+
+
+class GpuProvider(InstanceProvider, Protocol):
+    """A marketplace that rents GPU instances by offers. Same errors as `InstanceProvider`."""
 
     async def search_offers(self, requirement: GpuRequirement, *, limit: int = 64) -> list[Offer]:
         """What the market rents now that could fit, cheapest first. May be seconds old.
@@ -67,24 +85,12 @@ class GpuProvider(Protocol):
         """
         ...
 
-    async def get(self, instance_id: str) -> Instance | None:
-        """The instance, or None when the provider says that it does not exist."""
-        ...
-
-    async def list_instances(self, *, label_prefix: str) -> list[Instance]:
-        """Every instance of the account whose label starts so. Complete, or it raises."""
-        ...
-
     async def start(self, instance_id: str) -> None:
         """Start a stopped instance. Raises InstanceGone."""
         ...
 
     async def stop(self, instance_id: str) -> None:
         """Stop a running instance (its disk goes on billing). Raises InstanceGone."""
-        ...
-
-    async def destroy(self, instance_id: str) -> None:
-        """End an instance and its billing. An instance that is gone already is success."""
         ...
 
     async def change_bid(self, instance_id: str, *, usd_per_hour: float) -> None:
@@ -184,6 +190,64 @@ class MachineShell(Protocol):
         ...
 
 
+class MachineAgent(Protocol):
+    """The agent on a machine, reached over SSH with the machine's own host key.
+
+    The commands and their answers are those of `docs/protection.md`.
+    """
+
+    async def call(
+        self,
+        address: SshAddress,
+        *,
+        machine_id: str,
+        words: Sequence[str],
+        stdin: bytes = b"",
+        timeout_s: float = 30.0,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Run one command; the newest agent is pushed there first.
+
+        Args:
+            address: Where its sshd listens.
+            machine_id: Whose host key it must prove.
+            words: The command and its options.
+            stdin: What it reads.
+            timeout_s: Longest run.
+            on_progress: Called with each line of progress.
+
+        Raises:
+            NotReady: It cannot be reached, or did not end in time. No evidence about the machine.
+            AgentRefused: It answered that it will not.
+        """
+        ...
+
+    async def fetch(
+        self,
+        address: SshAddress,
+        *,
+        machine_id: str,
+        paths: Sequence[str],
+        to: SshAddress,
+        folder: str,
+        timeout_s: float = 300.0,
+    ) -> int:
+        """Copy files of one body's workspace into a folder of the other's; returns the bytes.
+
+        Args:
+            address: Whose files.
+            machine_id: Both bodies' machine.
+            paths: Relative to the workspace, as the agent writes them.
+            to: Where to put them.
+            folder: Below that body's workspace.
+            timeout_s: Longest run.
+
+        Raises:
+            NotReady: One of them cannot be reached, or it did not end in time.
+        """
+        ...
+
+
 class MachineSecrets(Message):
     """The key pairs of one machine. Private halves never leave our process and its instance."""
 
@@ -255,6 +319,28 @@ class OwnedMachine(Message):
     spec: MachineSpec
     state: MachineState
     updated_at: datetime
+
+
+class ReceiptStore(Protocol):
+    """Receipts, filed once."""
+
+    async def record(self, receipt: Receipt) -> None:
+        """File one by machine and number.
+
+        Raises:
+            Conflict: Another one has its number: what is filed is never changed.
+        """
+        ...
+
+
+class HeartbeatTimes(Protocol):
+    """When agents were last heard."""
+
+    async def last_heard(
+        self, machine_id: str, role: AgentRole, *, instance_id: str
+    ) -> datetime | None:
+        """By the database's clock; None: never."""
+        ...
 
 
 class MachineStore(Protocol):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from dumont.config import Settings
 from dumont.domain.errors import DumontError
 from dumont.telemetry.logs import configure_logs
-from dumont.temporal.queues import CONTROL, PROVIDER_VAST
+from dumont.temporal.queues import CONTROL, PROVIDER_GCP, PROVIDER_VAST
 from worker.process import run
 
 
@@ -23,8 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument(
         "--roles",
-        default=f"{CONTROL},{PROVIDER_VAST}",
-        help="task queues to serve, comma-separated (default: %(default)s)",
+        default=None,
+        help=f"task queues to serve, comma-separated (default: {CONTROL},{PROVIDER_VAST}, and "
+        f"{PROVIDER_GCP} where GCP_CREDENTIALS is set)",
     )
     parser.add_argument(
         "--health-port",
@@ -39,7 +40,7 @@ def main() -> int:
         asyncio.run(
             run(
                 settings,
-                roles=[role.strip() for role in arguments.roles.split(",") if role.strip()],
+                roles=_roles(arguments.roles, settings),
                 health_port=arguments.health_port,
             )
         )
@@ -52,6 +53,12 @@ def main() -> int:
         structlog.get_logger("worker").error(error.message, code=error.code, hint=error.hint)
         return 1
     return 0
+
+
+def _roles(asked: str | None, settings: Settings) -> list[str]:
+    if asked is not None:
+        return [role.strip() for role in asked.split(",") if role.strip()]
+    return [CONTROL, PROVIDER_VAST, *([PROVIDER_GCP] if settings.gcp_credentials else [])]
 
 
 if __name__ == "__main__":

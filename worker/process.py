@@ -21,8 +21,8 @@ from dumont.domain.errors import DependencyUnavailable, InvalidInput
 from dumont.security.keys import load_or_create_keys
 from dumont.temporal.client import connect
 from dumont.temporal.codec import CodecKey
-from dumont.temporal.ids import RECONCILE, fleet_watch_id
-from dumont.temporal.queues import ALL, CONTROL, PROVIDER_VAST
+from dumont.temporal.ids import RECONCILE, RECONCILE_STANDBYS, fleet_watch_id
+from dumont.temporal.queues import ALL, CONTROL, PROVIDER_GCP, PROVIDER_VAST
 from dumont.temporal.schedules import ensure_schedule
 from dumont.temporal.search_attributes import register_search_attributes
 from worker.compose import (
@@ -33,8 +33,9 @@ from worker.compose import (
     vast_provider,
     watch_of,
 )
+from worker.compose_gcp import gcp_activities, gcp_provider
 from worker.health import health_server
-from worker.roles import control_worker, vast_worker
+from worker.roles import control_worker, gcp_worker, vast_worker
 from workflows.fleet_watch import FleetWatch, FleetWatchInput
 
 log = structlog.get_logger("worker")
@@ -99,29 +100,33 @@ async def _worker(
     if role == PROVIDER_VAST:
         provider = vast_provider(parts.settings)
         stack.push_async_callback(provider.aclose)
-        await _ensure_watch(parts, account=provider.account)
+        await _ensure_watch(parts, PROVIDER_VAST, account=provider.account, sweep=RECONCILE)
         return vast_worker(
             parts.client, vast_activities(parts, provider), interceptors=interceptors
         )
-    raise InvalidInput(f"role {role!r} has nothing to do in this version", field="roles")
+    assert role == PROVIDER_GCP
+    project = gcp_provider(parts.settings)
+    stack.callback(project.close)
+    await _ensure_watch(parts, PROVIDER_GCP, account=project.account, sweep=RECONCILE_STANDBYS)
+    return gcp_worker(parts.client, gcp_activities(parts, project), interceptors=interceptors)
 
 
-async def _ensure_watch(parts: Parts, *, account: str) -> None:
+async def _ensure_watch(parts: Parts, queue: str, *, account: str, sweep: str) -> None:
     """Have the account watched and swept, whoever started first."""
     settings = parts.settings
-    watch = FleetWatchInput(watch=watch_of(settings))
+    watch = FleetWatchInput(watch=watch_of(settings), queue=queue)
     await parts.client.start_workflow(
         FleetWatch.run,
         watch,
-        id=fleet_watch_id(PROVIDER_VAST.removeprefix("provider-"), account),
+        id=fleet_watch_id(queue.removeprefix("provider-"), account),
         task_queue=CONTROL,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )
     await ensure_schedule(
         parts.client,
-        schedule_id=RECONCILE,
+        schedule_id=sweep,
         workflow="Reconcile",
-        arg=sweep_of(settings),
+        arg=sweep_of(settings, queue),
         task_queue=CONTROL,
         every=timedelta(seconds=settings.reconcile_every_s),
     )

@@ -12,21 +12,30 @@ from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.accounts import AccountActivities
+from activities.endings import EndingActivities
+from activities.evidence import EvidenceActivities, ProviderEvidence
 from activities.fleet import FleetActivities
 from activities.instances import InstanceActivities
 from activities.market import MarketActivities
+from activities.mirroring import MirrorActivities
 from activities.readiness import ReadinessActivities
+from activities.receipts import ReceiptActivities
 from activities.records import RecordActivities
 from activities.sweep import SweepActivities
+from activities.takeover import TakeoverActivities
+from activities.vms import VmActivities
 from dumont.domain.errors import DumontError
 from dumont.temporal.failures import ErrorInterceptor
-from dumont.temporal.queues import CONTROL, PROVIDER_VAST
+from dumont.temporal.queues import CONTROL, PROVIDER_GCP, PROVIDER_VAST
 from workflows.end_instances import EndInstances
+from workflows.failover import Failover
 from workflows.fleet_watch import FleetWatch
-from workflows.lookups import BrowseOffers, FetchLogs, ProviderAccounts
+from workflows.lookups import BrowseOffers, FetchLogs, Flush, ProviderAccounts
 from workflows.machine import Machine
 from workflows.provision import Provision
 from workflows.reconcile import Reconcile
+from workflows.retire import Retire
+from workflows.standby import Standby
 
 WORKFLOWS: Final[tuple[type, ...]] = (
     Machine,
@@ -37,6 +46,10 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     BrowseOffers,
     FetchLogs,
     ProviderAccounts,
+    Standby,
+    Failover,
+    Retire,
+    Flush,
 )
 
 PASSTHROUGH: Final = (
@@ -61,11 +74,41 @@ each of its workflows is delayed by this much once."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProtectionActivities:
+    """What protected machines need besides."""
+
+    mirror: MirrorActivities
+    takeover: TakeoverActivities
+    evidence: EvidenceActivities
+    receipts: ReceiptActivities
+
+    def served(self) -> list[Callable[..., Any]]:
+        """All of them."""
+        return [
+            self.mirror.apply_guard,
+            self.mirror.apply_mirror,
+            self.mirror.wait_until_mirrored,
+            self.mirror.flush,
+            self.mirror.barrier,
+            self.takeover.redirect,
+            self.takeover.fence,
+            self.takeover.restore,
+            self.takeover.wait_until_idle,
+            self.takeover.hand_back,
+            self.takeover.rescue,
+            self.evidence.look_at_bodies,
+            self.receipts.record_receipt,
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControlActivities:
     """What the `control` queue serves."""
 
     records: RecordActivities
     readiness: ReadinessActivities
+    protection: ProtectionActivities | None = None
+    """None: machines of this deployment have no standbys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +116,20 @@ class VastActivities:
     """What the `provider-vast` queue serves."""
 
     instances: InstanceActivities
+    endings: EndingActivities
+    evidence: ProviderEvidence
     market: MarketActivities
     accounts: AccountActivities
+    fleet: FleetActivities
+    sweep: SweepActivities
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcpActivities:
+    """What the `provider-gcp` queue serves."""
+
+    vms: VmActivities
+    endings: EndingActivities
     fleet: FleetActivities
     sweep: SweepActivities
 
@@ -97,6 +152,8 @@ def control_worker(
             acts.records.close_intent,
             acts.records.record_bad_host,
             acts.readiness.wait_until_usable,
+            acts.readiness.wait_until_reachable,
+            *(acts.protection.served() if acts.protection is not None else []),
         ],
         interceptors=interceptors,
         workflows=WORKFLOWS,
@@ -117,16 +174,40 @@ def vast_worker(
         activities=[
             acts.instances.ensure_instance,
             acts.instances.wait_until_running,
-            acts.instances.destroy_instances,
-            acts.instances.look_for_instances,
+            acts.endings.destroy_instances,
+            acts.endings.look_for_instances,
+            acts.evidence.provider_view,
             acts.instances.fetch_logs,
             acts.market.rank_offers,
             acts.market.browse_offers,
             acts.accounts.account_status,
             acts.fleet.watch_provider,
+            acts.fleet.look_now,
             acts.sweep.survey,
             acts.sweep.revive_machine,
             acts.sweep.drop_request,
+        ],
+        interceptors=interceptors,
+    )
+
+
+def gcp_worker(
+    client: Client, acts: GcpActivities, *, interceptors: Sequence[Interceptor] = ()
+) -> Worker:
+    """Everything that talks to Google Compute."""
+    return _worker(
+        client,
+        PROVIDER_GCP,
+        activities=[
+            acts.vms.pick_zones,
+            acts.vms.ensure_vm,
+            acts.vms.start_vm,
+            acts.vms.wait_until_vm_runs,
+            acts.endings.destroy_instances,
+            acts.endings.look_for_instances,
+            acts.fleet.watch_provider,
+            acts.fleet.look_now,
+            acts.sweep.survey,
         ],
         interceptors=interceptors,
     )

@@ -7,7 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.instances import EndTarget, InstanceActivities
+    from activities.endings import EndingActivities, EndTarget
     from activities.records import CloseIntent, RecordActivities
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import Message
@@ -27,6 +27,8 @@ class EndInput(Message):
     why: str
     confirm_s: float = 30.0
     """Two empty listings this far apart prove that nothing is left."""
+    queue: str = PROVIDER_VAST
+    """Whose instances."""
 
 
 class EndResult(Message):
@@ -49,9 +51,9 @@ class EndInstances:
         ended: dict[str, None] = {}
         while True:
             gone = await workflow.execute_activity_method(
-                InstanceActivities.destroy_instances,
+                EndingActivities.destroy_instances,
                 input.target,
-                task_queue=PROVIDER_VAST,
+                task_queue=input.queue,
                 summary=f"end {input.target.label}: {input.why}"[:200],
                 **MUST,
             )
@@ -66,7 +68,7 @@ class EndInstances:
 
     async def _listed(self, input: EndInput) -> bool:
         look = await workflow.execute_activity_method(
-            InstanceActivities.look_for_instances, input.target, task_queue=PROVIDER_VAST, **MUST
+            EndingActivities.look_for_instances, input.target, task_queue=input.queue, **MUST
         )
         return bool(look.present)
 

@@ -12,8 +12,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.accounts import AccountActivities, AccountStatus
     from activities.instances import InstanceActivities
     from activities.market import Browse, Browsed, MarketActivities
+    from activities.mirroring import FlushAsk, MirrorActivities
+    from dumont.domain.protection import Barrier
     from dumont.temporal.queues import PROVIDER_VAST
-    from workflows.options import LOOKUP
+    from workflows.options import LOOKUP, ONCE
 
 
 @workflow.defn
@@ -49,4 +51,16 @@ class ProviderAccounts:
         """Ask each provider that is configured."""
         return await workflow.execute_activity_method(
             AccountActivities.account_status, task_queue=PROVIDER_VAST, **LOOKUP
+        )
+
+
+@workflow.defn
+class Flush:
+    """The barrier of a machine, for somebody who waits for it."""
+
+    @workflow.run
+    async def run(self, ask: FlushAsk) -> Barrier:
+        """Return once everything written before is on the standby."""
+        return await workflow.execute_activity_method(
+            MirrorActivities.flush, ask, summary=f"flush {ask.machine_id}", **ONCE
         )

@@ -8,41 +8,57 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import (
     ApplicationError,
     ChildWorkflowError,
     FailureError,
+    WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.instances import EndTarget
-    from activities.records import RecordActivities
+    from activities.endings import EndTarget
     from dumont.domain import labels
     from dumont.domain.errors import DumontError
-    from dumont.domain.events import EventKind, MachineEvent
+    from dumont.domain.events import EventKind
     from dumont.domain.fleet import InstanceReport
     from dumont.domain.instances import Message
     from dumont.domain.machine import (
-        TRANSITIONS,
         ActiveInstance,
         MachinePhase,
         MachineSpec,
         MachineState,
         Timing,
     )
+    from dumont.domain.protection import AgentNews, ProtectionStatus, StandbyNews
     from dumont.domain.report import Consequence, consequence, why_unusable
-    from dumont.ports import MachineRecord
-    from dumont.temporal import search_attributes as attributes
     from dumont.temporal.failures import error_of
-    from dumont.temporal.ids import end_workflow_id, provision_workflow_id
+    from dumont.temporal.ids import (
+        end_workflow_id,
+        failover_workflow_id,
+        provision_workflow_id,
+        retire_workflow_id,
+        standby_workflow_id,
+    )
+    from dumont.temporal.queues import PROVIDER_GCP, PROVIDER_VAST
+    from workflows.chronicle import Chronicle
     from workflows.end_instances import EndInput, EndInstances
-    from workflows.options import RECORD
+    from workflows.failover import (
+        DrillRequest,
+        Failover,
+        FailoverInput,
+        FailoverProgress,
+        FailoverResult,
+        Outcome,
+    )
+    from workflows.protection_axis import ProtectionAxis
     from workflows.provision import LostInstance, Provision, ProvisionInput
+    from workflows.retire import Retire, Retired, RetireInput
+    from workflows.standby import PrimaryIs, Standby, StandbyInput
 
 
 class MachineInput(Message):
@@ -60,6 +76,12 @@ class DestroyRequest(Message):
     reason: str = "the owner asked for it"
 
 
+class FailBackRequest(Message):
+    """Argument of the update `fail_back`."""
+
+    actor: str = "the owner"
+
+
 @workflow.defn
 class Machine:
     """A machine provisions, runs, waits for news, and is destroyed when its owner says so."""
@@ -68,27 +90,35 @@ class Machine:
     def __init__(self, input: MachineInput) -> None:
         self._spec = input.spec
         self._timing = input.timing
-        self._state = input.state or MachineState()
-        self._events: list[MachineEvent] = []
-        """Not yet recorded."""
-        self._recorded_version = -1 if input.state is None else self._state.version
+        self._life = Chronicle(input.spec, input.state)
+        self._protection = ProtectionAxis(self._life)
         self._reports: list[InstanceReport] = []
         self._why_destroy = DestroyRequest().reason
         self._provisioning: asyncio.Task[ActiveInstance] | None = None
+        self._failing_over: asyncio.Task[FailoverResult] | None = None
+        self._inbox: list[News] = []
+        """What was said about protection and is not digested yet, in order."""
+        self._drill: DrillRequest | None = None
+        self._told: PrimaryIs | None = None
+        """What the standby's workflow was told last."""
 
     @workflow.run
     async def run(self, input: MachineInput) -> MachineState:
         """Live until destroyed. Returns the last state."""
-        recorder = asyncio.create_task(self._keep_records())
+        recorder = asyncio.create_task(self._life.keep_records())
         if input.state is None:
-            self._note(EventKind.REQUESTED, f"{self._spec.name} requested")
-        self._show()
+            self._life.note(EventKind.REQUESTED, f"{self._spec.name} requested")
+        self._life.show()
         while not self._state.stopping:
             match self._state.phase:
                 case MachinePhase.REQUESTED | MachinePhase.PROVISIONING:
                     await self._provision()
                 case MachinePhase.RUNNING:
+                    await self._keep_standby_told()
                     await self._next_news()
+                case MachinePhase.ON_STANDBY | MachinePhase.REPLACING:
+                    await self._keep_standby_told()
+                    await self._fail_over()
                 case MachinePhase.STUCK:
                     await self._next_try()
                 case MachinePhase.DESTROYING | MachinePhase.DESTROYED:
@@ -96,7 +126,7 @@ class Machine:
             if workflow.info().is_continue_as_new_suggested() and not self._state.stopping:
                 await self._continue_as_new()
         await self._destroy()
-        await self._all_recorded()
+        await self._life.all_recorded()
         recorder.cancel()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self._state
@@ -108,16 +138,63 @@ class Machine:
         """End the machine for good. Accepted at once; asking again changes nothing."""
         if not self._state.stopping:
             # An intent, nothing more: the main loop alone changes the life and tells of it.
-            self._state = self._state.model_copy(update={"stopping": True})
+            self._life.state = self._state.model_copy(update={"stopping": True})
             self._why_destroy = request.reason
-            if self._provisioning is not None:
-                self._provisioning.cancel()
+            for under_way in (self._provisioning, self._failing_over):
+                if under_way is not None:
+                    under_way.cancel()
         return self._state
 
     @destroy.validator
     def _may_destroy(self, request: DestroyRequest) -> None:
         if self._state.phase.final:
             raise ApplicationError("the machine is destroyed already", type="conflict")
+
+    @workflow.update
+    async def drill(self, request: DrillRequest) -> MachineState:
+        """Fail over on purpose. Accepted at once; the receipt tells how it went."""
+        self._drill = request
+        return self._state
+
+    @drill.validator
+    def _may_drill(self, request: DrillRequest) -> None:
+        why = self._protection.why_no_failover()
+        if why is not None:
+            raise ApplicationError(why, type="conflict")
+
+    @workflow.update
+    async def fail_back(self, request: FailBackRequest) -> MachineState:
+        """Move the address back to the GPU as soon as everything is there, whoever is working."""
+        self._inbox.append(request)
+        return self._state
+
+    @fail_back.validator
+    def _may_fail_back(self, request: FailBackRequest) -> None:
+        if self._state.phase not in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING):
+            raise ApplicationError(
+                f"the machine is {self._state.phase.value}: there is nothing to fail back from",
+                type="conflict",
+            )
+
+    @workflow.signal
+    def agent_news(self, news: AgentNews) -> None:
+        """Something changed at one of its agents."""
+        self._inbox.append(news)
+
+    @workflow.signal
+    def standby_changed(self, news: StandbyNews) -> None:
+        """From the workflow that keeps its standby."""
+        self._inbox.append(news)
+
+    @workflow.signal
+    def failover_progress(self, progress: FailoverProgress) -> None:
+        """From the failover under way."""
+        self._inbox.append(progress)
+
+    @workflow.signal
+    def retired(self, former: Retired) -> None:
+        """What only a former instance had is rescued, and it is being ended."""
+        self._inbox.append(former)
 
     @workflow.signal
     def instance_changed(self, report: InstanceReport) -> None:
@@ -133,12 +210,13 @@ class Machine:
 
     async def _provision(self) -> None:
         """Get the next generation an instance, or get stuck with a reason and a next try."""
-        generation = self._state.generation + 1
-        self._move(
+        generation = max(self._state.generation, self._state.generations_used) + 1
+        self._life.move(
             MachinePhase.PROVISIONING,
             f"looking for {self._spec.requirement.gpu}",
             kind=EventKind.PROVISIONING,
             generation=generation,
+            generations_used=generation,
             instance=None,
             next_try_at=None,
         )
@@ -200,33 +278,232 @@ class Machine:
     async def _next_news(self) -> None:
         """Running: nothing happens until somebody says something."""
         await workflow.wait_condition(
-            lambda: self._state.stopping or bool(self._reports) or self._is_long()
+            lambda: (
+                self._state.stopping
+                or bool(self._reports)
+                or bool(self._inbox)
+                or self._drill is not None
+                or self._is_long()
+            )
         )
         self._digest_reports()
+        self._digest_inbox()
+        if self._drill is not None and self._state.phase is MachinePhase.RUNNING:
+            self._on_standby(f"a drill of {self._drill.actor}", kind=EventKind.DRILL)
+
+    async def _fail_over(self) -> None:
+        """On the standby: until a GPU has everything again, or the alarm was false."""
+        drill, self._drill = self._drill, None
+        self._failing_over = asyncio.create_task(self._run_failover(drill))
+        try:
+            result = await self._failing_over
+        except (ChildWorkflowError, asyncio.CancelledError) as failure:
+            if self._state.stopping:
+                return
+            if self._state.standby is None:
+                self._stuck_without_any()
+            elif drill is not None:
+                self._running_again(f"the drill did not begin: {error_of(failure).message}")
+            elif is_cancelled_exception(failure):
+                raise
+            else:
+                self._stuck(error_of(failure))
+        else:
+            if not self._state.stopping:
+                await self._failed_over(result, drill)
+        finally:
+            self._failing_over = None
+
+    async def _run_failover(self, drill: DrillRequest | None) -> FailoverResult:
+        state = self._state
+        assert state.instance is not None
+        assert state.standby is not None
+        failover = await workflow.start_child_workflow(
+            Failover.run,
+            FailoverInput(
+                spec=self._spec,
+                timing=self._timing,
+                number=state.failovers,
+                cause=state.reason,
+                detected_at=workflow.now(),
+                home=state.instance,
+                standby=state.standby,
+                generation=max(state.generation, state.generations_used),
+                epoch=state.epoch,
+                avoid_hosts=state.avoid_hosts,
+                drill=drill,
+            ),
+            id=failover_workflow_id(self._spec.machine_id, state.failovers),
+            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+            static_summary=f"{self._spec.name}: {state.reason}"[:200],
+        )
+        try:
+            await self._accompany(failover)
+        except asyncio.CancelledError:
+            failover.cancel()
+        return await failover
+
+    async def _accompany(self, failover: ChildWorkflowHandle[Failover, FailoverResult]) -> None:
+        """Until it ends, show how far it is, and pass on what it must know."""
+        while True:
+            await workflow.wait_condition(
+                lambda: failover.done() or bool(self._reports) or bool(self._inbox)
+            )
+            if failover.done():
+                return
+            reports, self._reports = self._reports, []
+            with suppress(FailureError):  # it may have ended just now
+                for report in reports:
+                    why = why_unusable(report)
+                    if why is not None:
+                        lost = LostInstance(instance_id=report.instance_id, why=why)
+                        await failover.signal(Failover.instance_lost, lost)
+                for news in self._digest_inbox():
+                    if isinstance(news, FailBackRequest):
+                        await failover.signal(Failover.fail_back_now)
+                    elif isinstance(news, StandbyNews) and news.standby is not None:
+                        await failover.signal(Failover.standby_moved, news.standby)
+            if self._state.standby is None:
+                failover.cancel()
+            if self._protection.standby_is_going:
+                self._protection.standby_is_going = False
+                await self._tell_standby("preempting")
+
+    async def _failed_over(self, result: FailoverResult, drill: DrillRequest | None) -> None:
+        """Adopt what the machine lives on now, and let the former instance be retired."""
+        healed = result.outcome is Outcome.HEALED
+        summary = {
+            Outcome.HEALED: "a false alarm: the link is back, nothing was written on the standby",
+            Outcome.RETURNED: "back on the same GPU, with everything",
+            Outcome.REPLACED: f"back on a GPU: {result.home.gpu_count}x {result.home.gpu}",
+        }[result.outcome]
+        self._life.change(
+            generation=result.home.generation,
+            generations_used=max(result.generation, self._state.generations_used),
+            epoch=result.epoch,
+            mirrored=self._state.mirrored and healed,
+            retiring=(*self._state.retiring, *([result.former.label] if result.former else [])),
+        )
+        if not healed:
+            self._life.change(
+                protection=ProtectionStatus.MIRRORING,
+                protection_reason="the mirror begins anew",
+            )
+        self._running(
+            result.home,
+            summary,
+            kind=EventKind.FALSE_ALARM if healed else EventKind.FAILED_BACK,
+        )
+        if result.former is not None:
+            await self._retire(result.former, result, at_once=drill is not None)
+
+    async def _retire(
+        self, former: ActiveInstance, result: FailoverResult, *, at_once: bool
+    ) -> None:
+        """What only the former instance has is rescued, then it is ended, whatever we do."""
+        with suppress(WorkflowAlreadyStartedError):
+            await workflow.start_child_workflow(
+                Retire.run,
+                RetireInput(
+                    spec=self._spec,
+                    former=former,
+                    epoch=result.former_epoch,
+                    take_to=result.home.ssh,
+                    within_s=0.0 if at_once else self._timing.rescue_s,
+                    confirm_s=self._timing.gone_confirm_s,
+                ),
+                id=retire_workflow_id(former.label),
+                parent_close_policy=ParentClosePolicy.ABANDON,
+            )
+
+    async def _keep_standby_told(self) -> None:
+        """Have a standby workflow that knows what the machine lives on, if there is to be one."""
+        if self._spec.protection is None or self._state.instance is None:
+            return
+        if self._protection.standby_is_going:
+            self._protection.standby_is_going = False
+            await self._tell_standby("preempting")
+        if not self._state.epoch:
+            self._life.change(epoch=1)
+        now = PrimaryIs(
+            primary=self._state.instance,
+            generation=self._state.generation,
+            epoch=self._state.epoch,
+            in_use=self._state.phase is not MachinePhase.RUNNING,
+        )
+        if now == self._told:
+            return
+        self._told = now
+        standby_id = standby_workflow_id(self._spec.machine_id)
+        try:
+            await workflow.start_child_workflow(
+                Standby.run,
+                StandbyInput(
+                    spec=self._spec,
+                    timing=self._timing,
+                    now=now,
+                    standby=self._state.standby,
+                    number=self._state.standby.number if self._state.standby else 0,
+                ),
+                id=standby_id,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                static_summary=f"standby of {self._spec.name}",
+            )
+        except WorkflowAlreadyStartedError:
+            await self._tell_standby("primary_is", now)
+
+    async def _tell_standby(self, what: str, *args: object) -> None:
+        standby_id = standby_workflow_id(self._spec.machine_id)
+        with suppress(FailureError):  # there is none, or it has ended
+            await workflow.get_external_workflow_handle(standby_id).signal(what, *args)
 
     async def _next_try(self) -> None:
         """Stuck: until the next try is due, or news makes it unnecessary."""
         due = self._state.next_try_at
         try:
             await workflow.wait_condition(
-                lambda: self._state.stopping or bool(self._reports) or self._is_long(),
+                lambda: (
+                    self._state.stopping
+                    or bool(self._reports)
+                    or bool(self._inbox)
+                    or self._is_long()
+                ),
                 timeout=max(due - workflow.now(), timedelta(0)) if due else None,
                 timeout_summary="next try",
             )
         except TimeoutError:
-            self._state = self._state.model_copy(update={"phase": MachinePhase.PROVISIONING})
+            # Where the standby holds the files, a new GPU gets them from there and nowhere else.
+            again = MachinePhase.ON_STANDBY if self._state.mirrored else MachinePhase.PROVISIONING
+            self._life.state = self._state.model_copy(update={"phase": again})
             return
         self._digest_reports()
+        self._digest_inbox()
 
     async def _destroy(self) -> None:
         """End everything that this machine ever rented, however long it takes."""
-        self._move(
+        self._life.move(
             MachinePhase.DESTROYING,
             f"ending what it rents: {self._why_destroy}",
             kind=EventKind.DESTROYING,
             next_try_at=None,
         )
-        home = self._state.instance
+        home, standby = self._state.instance, self._state.standby
+        await self._end_all(home.instance_id if home is not None else None)
+        if self._spec.protection is not None:
+            # Its workflow rents nothing any more; what it has rented is ended here.
+            await self._tell_standby("release")
+            await self._end_all(standby.instance_id if standby else None, queue=PROVIDER_GCP)
+        self._life.move(
+            MachinePhase.DESTROYED,
+            "everything it rented is ended and verified gone",
+            kind=EventKind.DESTROYED,
+            instance=None,
+            **({"standby": None} if standby is not None else {}),
+        )
+
+    async def _end_all(self, known: str | None, *, queue: str = PROVIDER_VAST) -> None:
+        """End everything with a label of this machine at one provider, verified gone."""
+        what = self._spec.machine_id
         await workflow.execute_child_workflow(
             EndInstances.run,
             EndInput(
@@ -236,19 +513,14 @@ class Machine:
                         env=self._spec.env, machine_id=self._spec.machine_id
                     ),
                     whole_machine=True,
-                    known_ids=(home.instance_id,) if home is not None else (),
+                    known_ids=(known,) if known is not None else (),
                 ),
                 why="the machine is destroyed",
                 confirm_s=self._timing.gone_confirm_s,
+                queue=queue,
             ),
-            id=end_workflow_id(self._spec.machine_id),
+            id=end_workflow_id(what if queue == PROVIDER_VAST else f"standby/{what}"),
             parent_close_policy=ParentClosePolicy.ABANDON,
-        )
-        self._move(
-            MachinePhase.DESTROYED,
-            "everything it rented is ended and verified gone",
-            kind=EventKind.DESTROYED,
-            instance=None,
         )
 
     # News -------------------------------------------------------------------------------------
@@ -264,17 +536,59 @@ class Machine:
     def _apply(self, news: Consequence) -> None:
         if news.changes_nothing:
             return
-        if news.phase is MachinePhase.STUCK:
-            self._move(MachinePhase.STUCK, news.summary, kind=news.kind, next_try_at=None)
+        if news.phase is MachinePhase.STUCK and self._protection.why_no_failover() is None:
+            self._on_standby(news.summary)
+        elif news.phase is MachinePhase.STUCK:
+            self._life.move(MachinePhase.STUCK, news.summary, kind=news.kind, next_try_at=None)
         elif news.phase is MachinePhase.RUNNING and news.instance is not None:
             self._running(news.instance, news.summary, kind=news.kind)
         else:
-            self._note(news.kind, news.summary, instance=news.instance or self._state.instance)
+            self._life.note(news.kind, news.summary, instance=news.instance or self._state.instance)
+
+    def _digest_inbox(self) -> list[News]:
+        """Take in what was said about protection; returns it for those whom it concerns too."""
+        inbox, self._inbox = self._inbox, []
+        for news in inbox:
+            match news:
+                case AgentNews():
+                    redirected = self._protection.hear_agent(news)
+                    able = self._protection.why_no_failover() is None
+                    if redirected is not None and able and self._drill is None:
+                        self._on_standby(redirected)
+                case StandbyNews():
+                    self._protection.hear_standby(news)
+                case FailoverProgress():
+                    self._protection.hear_failover(news)
+                case Retired():
+                    left = tuple(label for label in self._state.retiring if label != news.label)
+                    self._life.change(retiring=left)
+        return inbox
+
+    def _on_standby(self, why: str, *, kind: EventKind = EventKind.ON_STANDBY) -> None:
+        self._life.move(
+            MachinePhase.ON_STANDBY,
+            why,
+            kind=kind,
+            failovers=self._state.failovers + 1,
+            next_try_at=None,
+        )
+
+    def _running_again(self, summary: str) -> None:
+        assert self._state.instance is not None
+        self._running(self._state.instance, summary, kind=EventKind.ALERT)
+
+    def _stuck_without_any(self) -> None:
+        self._life.move(
+            MachinePhase.STUCK,
+            "the GPU and the standby are both lost; the GPU's disk is waited for",
+            kind=EventKind.STUCK,
+            next_try_at=None,
+        )
 
     def _running(
         self, instance: ActiveInstance, summary: str, *, kind: EventKind = EventKind.READY
     ) -> None:
-        self._move(
+        self._life.move(
             MachinePhase.RUNNING,
             summary,
             kind=kind,
@@ -287,7 +601,7 @@ class Machine:
         ladder = self._timing.retry_ladder_s
         tries = self._state.provision_tries + 1
         wait = timedelta(seconds=ladder[min(tries, len(ladder)) - 1])
-        self._move(
+        self._life.move(
             MachinePhase.STUCK,
             error.message,
             kind=EventKind.STUCK,
@@ -296,119 +610,26 @@ class Machine:
             data={"code": error.code, "hint": error.hint},
         )
 
-    # State, events and their record -----------------------------------------------------------
-
-    def _move(
-        self,
-        phase: MachinePhase,
-        reason: str,
-        *,
-        kind: EventKind | None = None,
-        data: dict[str, object] | None = None,
-        **changes: object,
-    ) -> None:
-        """Go to another phase, or stay in it with another reason."""
-        assert phase is self._state.phase or phase in TRANSITIONS[self._state.phase]
-        self._state = self._state.model_copy(update={"phase": phase, "reason": reason})
-        if kind is not None:
-            self._note(kind, reason, data=data, **changes)
-        else:
-            self._change(**changes)
-        self._show()
-
-    def _note(
-        self,
-        kind: EventKind,
-        summary: str,
-        *,
-        data: dict[str, object] | None = None,
-        **changes: object,
-    ) -> None:
-        """Add a line to the event log, together with the change it tells."""
-        self._change(**changes)
-        self._events.append(
-            MachineEvent(
-                key=f"{self._spec.machine_id}/v{self._state.version}",
-                machine_id=self._spec.machine_id,
-                kind=kind,
-                at=workflow.now(),
-                generation=self._state.generation,
-                summary=summary,
-                data=data or {},
-            )
-        )
-
-    def _change(self, **changes: object) -> None:
-        self._state = self._state.model_copy(update={**changes, "version": self._state.version + 1})
-
-    async def _keep_records(self) -> None:
-        """Project each change, beside the life itself: a database that is down delays no destroy.
-
-        It wakes only on what the main loop has changed, so its command always comes after those of
-        the main loop. Were it woken by a handler, the order of the two would hang on how a replay
-        groups the workflow tasks.
-        """
-        while True:
-            await workflow.wait_condition(lambda: not self._is_recorded())
-            state, events = self._state, tuple(self._events)
-            await workflow.execute_activity_method(
-                RecordActivities.record_machine,
-                MachineRecord(spec=self._spec, state=state, at=workflow.now(), events=events),
-                summary=f"record {state.phase.value}",
-                **RECORD,
-            )
-            self._recorded_version = state.version
-            del self._events[: len(events)]
-
-    def _is_recorded(self) -> bool:
-        return self._recorded_version == self._state.version and not self._events
-
-    async def _all_recorded(self) -> None:
-        await workflow.wait_condition(self._is_recorded)
-
-    def _show(self) -> None:
-        """Tell Temporal's UI what this machine is and where it stands."""
-        state, home = self._state, self._state.instance
-        workflow.upsert_search_attributes(
-            [
-                attributes.STATE.value_set(state.phase.value),
-                attributes.OWNER.value_set(self._spec.owner_id),
-                attributes.GPU.value_set(self._spec.requirement.gpu),
-                attributes.PROTECTION.value_set("unprotected"),
-                attributes.GENERATION.value_set(state.generation),
-                attributes.HOURLY_USD.value_set((home.usd_per_hour or 0.0) if home else 0.0),
-            ]
-        )
-        workflow.set_current_details(_details(self._spec, state))
-
     def _is_long(self) -> bool:
         return workflow.info().is_continue_as_new_suggested()
 
+    @property
+    def _state(self) -> MachineState:
+        return self._life.state
+
     async def _continue_as_new(self) -> None:
         """Start a fresh history. Everything that must be known is in the state by now."""
-        await self._all_recorded()
+        await self._life.all_recorded()
         await workflow.wait_condition(workflow.all_handlers_finished)
         self._digest_reports()
-        if self._state.stopping or not self._is_recorded():
+        self._digest_inbox()
+        busy = self._drill is not None or self._state.phase is MachinePhase.ON_STANDBY
+        if self._state.stopping or busy or not self._life.is_recorded():
             return
         workflow.continue_as_new(
             MachineInput(spec=self._spec, timing=self._timing, state=self._state)
         )
 
 
-def _details(spec: MachineSpec, state: MachineState) -> str:
-    lines = [f"### {spec.name}: {state.phase.value}", state.reason]
-    if state.instance is not None:
-        home = state.instance
-        price = "unknown" if home.usd_per_hour is None else f"${home.usd_per_hour:.3f}/h"
-        lines.append(
-            f"`{home.label}` is {home.provider} instance `{home.instance_id}`: "
-            f"{home.gpu_count}x {home.gpu}, {home.region or 'place unknown'}, {price}"
-        )
-    if state.next_try_at is not None:
-        lines.append(f"next try {_clock(state.next_try_at)}")
-    return "\n\n".join(line for line in lines if line)
-
-
-def _clock(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
+News = AgentNews | StandbyNews | FailoverProgress | Retired | FailBackRequest
+"""What the inbox holds."""

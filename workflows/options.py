@@ -63,6 +63,46 @@ WAIT: Final = Options(
 )
 """Waiting inside an activity for a state of the world; the activity knows its own deadline."""
 
+PATIENT: Final = Options(
+    start_to_close_timeout=_seconds(180),
+    schedule_to_close_timeout=_seconds(900),
+    heartbeat_timeout=_seconds(10),
+    retry_policy=RetryPolicy(initial_interval=_seconds(1), maximum_interval=_seconds(10)),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+"""A command to an agent that must come through: a quarter of an hour of trying."""
+
+URGENT: Final = Options(
+    start_to_close_timeout=_seconds(90),
+    heartbeat_timeout=_seconds(10),
+    retry_policy=RetryPolicy(
+        initial_interval=_seconds(0.5), maximum_interval=_seconds(5), maximum_attempts=5
+    ),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+    priority=Priority(priority_key=1),
+)
+"""A step of a failover: tried again at once, before everybody else's work; then looked at anew."""
+
+ONCE: Final = Options(
+    start_to_close_timeout=_seconds(900),
+    heartbeat_timeout=_seconds(10),
+    retry_policy=RetryPolicy(maximum_attempts=1),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+    priority=Priority(priority_key=1),
+)
+"""One try; the workflow looks at the world anew before the next one."""
+
+TRANSFER: Final = Options(
+    start_to_close_timeout=_seconds(12 * 3_600),
+    heartbeat_timeout=_seconds(20),
+    retry_policy=RetryPolicy(
+        initial_interval=_seconds(2), maximum_interval=_seconds(10), maximum_attempts=3
+    ),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+"""Moving a workspace: hours, resumed where it was cut off. Three tries, then the workflow looks at the
+world anew: one of both bodies may have moved."""
+
 MUST: Final = Options(
     start_to_close_timeout=_seconds(120),
     heartbeat_timeout=_seconds(10),

@@ -15,7 +15,8 @@ from temporalio.exceptions import (
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.instances import EndTarget, EnsureInstance, InstanceActivities, WaitUntilRunning
+    from activities.endings import EndTarget
+    from activities.instances import EnsureInstance, InstanceActivities, WaitUntilRunning
     from activities.market import MarketActivities, RankOffers
     from activities.readiness import ReadinessActivities, WaitUntilUsable
     from activities.records import BadHost, CloseIntent, RecordActivities

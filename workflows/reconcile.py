@@ -9,7 +9,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.instances import EndTarget
+    from activities.endings import EndTarget
     from activities.records import RecordActivities
     from activities.sweep import Revive, Survey, SweepActivities
     from dumont.domain import labels
@@ -29,6 +29,8 @@ class ReconcileInput(Message):
     confirm_s: float = 30.0
     dry_run: bool = False
     """Decide and report, end nothing."""
+    queue: str = PROVIDER_VAST
+    """Whose account."""
 
 
 @workflow.defn
@@ -41,7 +43,7 @@ class Reconcile:
         plan = await workflow.execute_activity_method(
             SweepActivities.survey,
             input.survey,
-            task_queue=PROVIDER_VAST,
+            task_queue=input.queue,
             **READ,
         )
         if input.dry_run:
@@ -52,14 +54,14 @@ class Reconcile:
             await workflow.execute_activity_method(
                 SweepActivities.revive_machine,
                 Revive(machine_id=machine_id),
-                task_queue=PROVIDER_VAST,
+                task_queue=input.queue,
                 **READ,
             )
         for machine_id in plan.drop:
             await workflow.execute_activity_method(
                 SweepActivities.drop_request,
                 Revive(machine_id=machine_id),
-                task_queue=PROVIDER_VAST,
+                task_queue=input.queue,
                 **READ,
             )
         return plan
@@ -88,6 +90,7 @@ class Reconcile:
                     ),
                     why=f"orphan: {orphan.why.value}",
                     confirm_s=input.confirm_s,
+                    queue=input.queue,
                 ),
                 id=end_workflow_id(f"{orphan.label}/{orphan.instance_id}"),
                 parent_close_policy=ParentClosePolicy.ABANDON,

@@ -15,9 +15,11 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
+    and_,
     case,
     cast,
     delete,
+    func,
     literal_column,
     select,
     tuple_,
@@ -27,15 +29,36 @@ from sqlalchemy.dialects.postgresql import insert
 from dumont.db.engine import Database
 from dumont.db.events import MACHINES_CHANNEL, notify
 from dumont.db.ladder import Ladder
-from dumont.db.tables import machine_secrets, machines
+from dumont.db.tables import heartbeats, machine_secrets, machines
 from dumont.domain.errors import Conflict, InvalidInput, NotFound
 from dumont.domain.machine import MachinePhase, MachineSpec, MachineState
+from dumont.domain.protection import AgentRole
 
 # Spelled out, not bound: only then can PostgreSQL prove that the partial indexes apply.
 _LIVE: Final = machines.c.phase != literal_column("'destroyed'")
 
 NEVER_STARTED: Final = 0
 """Version of a row that no workflow has written yet."""
+
+
+class MirrorSeen(NamedTuple):
+    """What the agent on a primary said last of its mirror."""
+
+    instance_id: str
+    epoch: int
+    age_s: float
+    """Since it was heard, by the database's clock."""
+    lag_s: float | None
+    replicated_at: datetime | None
+
+
+class Standing(NamedTuple):
+    """As much of a machine as decides whether a body of it may still write."""
+
+    final: bool
+    epoch: int
+    standby_id: str | None
+    """The instance that is its standby now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +73,8 @@ class MachineRow:
     host_key: str | None
     created_at: datetime
     updated_at: datetime
+    mirror: MirrorSeen | None = None
+    """None: no agent of a primary was ever heard."""
 
 
 class Cursor(NamedTuple):
@@ -173,6 +198,19 @@ class Machines:
         async with self._database.reading() as connection:
             return [_row(row) for row in await connection.execute(query)]
 
+    async def standing(self, machine_id: str) -> Standing | None:
+        """Who may write a machine's workspace by its record; None when there is no such machine."""
+        query = select(
+            machines.c.phase,
+            machines.c.state["epoch"].as_integer().label("epoch"),
+            machines.c.state["standby"]["instance_id"].astext.label("standby_id"),
+        ).where(machines.c.machine_id == machine_id)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            return None
+        return Standing(MachinePhase(row.phase).final, row.epoch or 0, row.standby_id)
+
     async def page(
         self,
         *,
@@ -231,6 +269,7 @@ def page_query(
 
 def _rows() -> Select[Any]:
     """Everything a machine's view needs, in one query."""
+    said = heartbeats.c.heartbeat["protection"]
     return select(
         machines.c.name,
         # As text: pydantic reads JSON faster than anybody makes dictionaries of it.
@@ -240,8 +279,21 @@ def _rows() -> Select[Any]:
         machines.c.created_at,
         machines.c.updated_at,
         machine_secrets.c.host_key_public,
+        heartbeats.c.instance_id.label("heard_id"),
+        heartbeats.c.epoch.label("heard_epoch"),
+        func.extract("epoch", func.now() - heartbeats.c.received_at).label("heard_age"),
+        said["lag_s"].astext.label("lag_s"),
+        said["replicated_at"].astext.label("replicated_at"),
     ).select_from(
-        machines.outerjoin(machine_secrets, machine_secrets.c.machine_id == machines.c.machine_id)
+        machines.outerjoin(
+            machine_secrets, machine_secrets.c.machine_id == machines.c.machine_id
+        ).outerjoin(
+            heartbeats,
+            and_(
+                heartbeats.c.machine_id == machines.c.machine_id,
+                heartbeats.c.role == literal_column(f"'{AgentRole.PRIMARY.value}'"),
+            ),
+        )
     )
 
 
@@ -254,4 +306,18 @@ def _row(row: Row[Any]) -> MachineRow:
         host_key=row.host_key_public,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        mirror=_mirror(row),
+    )
+
+
+def _mirror(row: Row[Any]) -> MirrorSeen | None:
+    if row.heard_id is None:
+        return None
+    at = row.replicated_at
+    return MirrorSeen(
+        instance_id=row.heard_id,
+        epoch=row.heard_epoch,
+        age_s=float(row.heard_age),
+        lag_s=float(row.lag_s) if row.lag_s is not None else None,
+        replicated_at=datetime.fromisoformat(at) if at is not None else None,
     )

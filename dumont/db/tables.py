@@ -187,3 +187,30 @@ sightings = Table(
     Column("first_seen_at", _Time, nullable=False),
     Column("last_seen_at", _Time, nullable=False),
 )
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("instance_id", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("boot_id", Text),
+    Column("received_at", _Time, nullable=False, comment="by this server's clock"),
+    Column("heartbeat", JSONB, nullable=False),
+    Column("told", JSONB, comment="what the machine's workflow was told last"),
+    comment="The newest of each body; older ones are not kept.",
+)
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("detected_at", _Time, nullable=False),
+    Column("closed_at", _Time, nullable=False),
+    Column("digest", Text, nullable=False, comment="SHA-256 of the canonical JSON"),
+    Column("receipt", JSONB, nullable=False),
+    comment="Filed once, never changed.",
+)

@@ -17,6 +17,7 @@
         + NotReady                 a rung of the readiness ladder is not reached   (retry)
         + InstanceDead             it will never become ready
         + NoCapacity               no offer fits, or none could be made ready
+        + AgentRefused             the agent on the machine will not do it: fenced, or its state forbids it
       x CommandError               what a person asked cannot be done
         + InvalidInput             names the field and what would do
         + NotFound
@@ -163,6 +164,12 @@ class NoCapacity(MachineError):
     """No offer fits the requirement, or none that fits could be made ready."""
 
     code = "no_capacity"
+
+
+class AgentRefused(MachineError):
+    """The agent on a machine refuses: it is fenced, or its state does not allow this now."""
+
+    code = "agent_refused"
 
 
 class CommandError(DumontError):

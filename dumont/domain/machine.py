@@ -59,7 +59,12 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
         }
     ),
     MachinePhase.STUCK: frozenset(
-        {MachinePhase.PROVISIONING, MachinePhase.RUNNING, MachinePhase.DESTROYING}
+        {
+            MachinePhase.PROVISIONING,
+            MachinePhase.RUNNING,
+            MachinePhase.ON_STANDBY,
+            MachinePhase.DESTROYING,
+        }
     ),
     MachinePhase.DESTROYING: frozenset({MachinePhase.DESTROYED}),
     MachinePhase.DESTROYED: frozenset(),
@@ -121,6 +126,14 @@ class Timing(Message):
     """Attempts of one Provision before it reports that there is no capacity."""
     retry_ladder_s: tuple[float, ...] = (60, 120, 300, 600, 900)
     """Waits between Provision runs of a stuck machine; the last one repeats."""
+    assess_s: float = 2.0
+    """Between two looks at an instance whose link is lost, while the evidence is not enough."""
+    idle_s: float = 30.0
+    """Nobody typed or wrote on the standby for this long: the moment to fail back."""
+    start_again_s: float = 10.0
+    """Between two tries to start a standby that holds the only newest copy."""
+    rescue_s: float = 900.0
+    """A former instance that the provider still runs is kept this long for what only it has."""
 
 
 class MachineState(Message):
@@ -148,5 +161,11 @@ class MachineState(Message):
     standby: ActiveStandby | None = None
     epoch: int = 0
     """Counts who had authority over the workspace; only the newest may write. Raised here alone."""
+    mirrored: bool = False
+    """Whether the first copy to the present standby was complete under the present epoch."""
     failovers: int = 0
     """How many failovers were begun; numbers the receipts."""
+    generations_used: int = 0
+    """The highest generation that any label was made with, adopted or not."""
+    retiring: tuple[str, ...] = ()
+    """Labels of former instances that are kept until what only they have is rescued."""

@@ -166,3 +166,13 @@ class Barrier(Message):
     hashed: int
     """Files compared by hash on both sides."""
     seconds: float
+
+
+class StandbyNews(Message):
+    """Signal `standby_changed` of a machine: from the workflow that keeps its standby."""
+
+    standby: ActiveStandby | None
+    status: ProtectionStatus
+    reason: str = ""
+    mirrored_epoch: int = 0
+    """The epoch whose first copy is complete; 0 when none is."""

@@ -16,6 +16,7 @@ from pydantic import Field
 from dumont.domain import labels
 from dumont.domain.instances import Instance, Message
 from dumont.domain.machine import MachinePhase, MachineState
+from dumont.domain.protection import AgentRole
 
 
 class OwnerStatus(StrEnum):
@@ -90,13 +91,16 @@ def key_of(instance: Instance) -> str:
     return f"instance:{instance.instance_id}"
 
 
-def suspect(instance: Instance, *, env: str, owner: Owner) -> Suspicion | None:
+def suspect(
+    instance: Instance, *, env: str, owner: Owner, body: AgentRole = AgentRole.PRIMARY
+) -> Suspicion | None:
     """Why an instance should not be there, or None when it may be.
 
     Args:
         instance: With a label of this environment.
         env: This deployment.
         owner: What both witnesses say.
+        body: Whether it was rented as a machine's GPU or as its standby.
     """
     label = labels.parse(instance.label, env=env)
     if label is None:
@@ -106,6 +110,10 @@ def suspect(instance: Instance, *, env: str, owner: Owner) -> Suspicion | None:
     if owner.workflow is not OwnerStatus.RUNNING:
         ended = owner.record is None or owner.record.phase.final
         return Suspicion.OWNER_ENDED if ended else None
+    if body is AgentRole.STANDBY:
+        return _suspect_standby(instance, label, owner)
+    if owner.record is not None and instance.label in owner.record.retiring:
+        return None
     current = owner.workflow_generation
     if current is None or owner.record is None:
         return None
@@ -117,6 +125,16 @@ def suspect(instance: Instance, *, env: str, owner: Owner) -> Suspicion | None:
     if home is not None and home.instance_id != instance.instance_id:
         return Suspicion.DUPLICATE
     return None
+
+
+def _suspect_standby(instance: Instance, label: labels.Label, owner: Owner) -> Suspicion | None:
+    """A standby is numbered by its own count, which only its record tells."""
+    home = owner.record.standby if owner.record is not None else None
+    if home is None or label.generation > home.number:
+        return None
+    if label.generation < home.number:
+        return Suspicion.OLD_GENERATION
+    return Suspicion.DUPLICATE if home.instance_id != instance.instance_id else None
 
 
 def plan(

@@ -10,6 +10,7 @@ size: it stays small, and says its reasons here rather than there.
   touched, and the workspace is `~/workspace`.
 - sshd may start before or after this script. Its pid file appears once it heeds SIGHUP, which would
   kill it earlier.
+- After a restart the agent takes up what it was doing.
 - Programs started by sshd do not see the environment the instance was created with; it goes to
   `/etc/environment`, between marks.
 """
@@ -83,6 +84,8 @@ if [ "$ssh" = /etc/ssh ]; then
     echo '# <<< dumont'
   } | put $e && chmod 644 $e
 fi
+a="$HOME/.dumont/agent.pyz"
+[ ! -e "$a" ] || python3 "$a" resume >/dev/null 2>&1 &
 @SETUP@"""
 
 _SETUP = r"""cat >"$HOME/.dumont/setup.sh" <<'@END@'

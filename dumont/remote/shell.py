@@ -30,7 +30,7 @@ MAX_OUTPUT_BYTES = 256 * 1024
 _ABSENT = 90
 _NO_PYTHON = 91
 
-_PYTHONS = (
+PYTHONS = (
     "python3",
     "python",
     "/usr/bin/python3",
@@ -110,7 +110,7 @@ class SshShell:
         command = _RUN_AGENT.format(
             file_name=archive.file_name,
             command="hello",
-            pythons=" ".join(_PYTHONS),
+            pythons=" ".join(PYTHONS),
             absent=_ABSENT,
             no_python=_NO_PYTHON,
         )

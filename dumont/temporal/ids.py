@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 RECONCILE: Final = "reconcile"
+RECONCILE_STANDBYS: Final = "reconcile-standbys"
 
 
 def machine_workflow_id(machine_id: str) -> str:
@@ -25,3 +26,18 @@ def end_workflow_id(label: str) -> str:
 def fleet_watch_id(provider: str, account: str) -> str:
     """The watch over one provider account."""
     return f"fleet-watch/{provider}/{account}"
+
+
+def standby_workflow_id(machine_id: str) -> str:
+    """The standby of one machine: a peer of the entity, with a life of its own."""
+    return f"standby/{machine_id}"
+
+
+def failover_workflow_id(machine_id: str, number: int) -> str:
+    """One failover of a machine."""
+    return f"machine/{machine_id}/failover/{number}"
+
+
+def retire_workflow_id(label: str) -> str:
+    """The last service of a former instance: what only it has is rescued, then it is ended."""
+    return f"retire/{label}"

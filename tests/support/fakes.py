@@ -78,7 +78,7 @@ class FakeCloud:
             instance_id=instance_id,
             label=order.label,
             state=self.born(order),
-            ssh=SshAddress(host="127.1.1.1", port=22),
+            ssh=SshAddress(host=f"127.1.1.{instance_id}", port=22),
             rental=Rental.SPOT if order.bid_usd_per_hour else Rental.ON_DEMAND,
             usd_per_hour=found.usd_per_hour,
             gpu=found.gpu,

@@ -13,25 +13,41 @@ from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.accounts import AccountActivities
-from activities.fleet import FleetActivities
+from activities.endings import EndingActivities
+from activities.evidence import EvidenceActivities, ProviderEvidence
+from activities.fleet import FleetActivities, primaries, standbys
 from activities.instances import InstanceActivities
 from activities.listing import SharedListing
 from activities.market import MarketActivities
+from activities.mirroring import AgentTools, MirrorActivities
 from activities.readiness import ReadinessActivities
+from activities.receipts import ReceiptActivities
 from activities.records import RecordActivities
 from activities.sweep import SweepActivities
+from activities.takeover import TakeoverActivities
+from activities.vms import VmActivities, ZonePick
 from dumont.domain.fleet import InstanceReport, Presence
 from dumont.domain.machine import MachinePhase, MachineSpec, MachineState, Timing
 from dumont.domain.offers import GpuRequirement
 from dumont.domain.reconcile import OwnerStatus
+from dumont.providers.gcp.fleet import VmFleet
 from dumont.temporal.client import data_converter
 from dumont.temporal.codec import CodecKey
-from dumont.temporal.ids import machine_workflow_id
+from dumont.temporal.ids import machine_workflow_id, standby_workflow_id
 from dumont.temporal.queues import CONTROL
 from dumont.temporal.search_attributes import register_search_attributes
 from tests.support.binaries import binary
+from tests.support.bodies import FakeAgents, FakeVms, MemoryReceipts
 from tests.support.fakes import FakeCloud, FakeShell, MemoryStore
-from worker.roles import ControlActivities, VastActivities, control_worker, vast_worker
+from worker.roles import (
+    ControlActivities,
+    GcpActivities,
+    ProtectionActivities,
+    VastActivities,
+    control_worker,
+    gcp_worker,
+    vast_worker,
+)
 from workflows.machine import DestroyRequest, Machine, MachineInput
 
 KEYS = [CodecKey(key_id="test", key=b"k" * 32)]
@@ -60,6 +76,9 @@ class Stage:
     shell: FakeShell = field(default_factory=FakeShell)
     owners: dict[str, tuple[OwnerStatus, int | None]] = field(default_factory=dict)
     revived: list[str] = field(default_factory=list)
+    vms: FakeVms = field(default_factory=FakeVms)
+    agents: FakeAgents = field(default_factory=FakeAgents)
+    receipts: MemoryReceipts = field(default_factory=MemoryReceipts)
 
     async def start(
         self, *, machine: MachineSpec | None = None, timing: Timing = TIMING
@@ -88,9 +107,66 @@ class Stage:
         return await handle.result()
 
     def control(self) -> ControlActivities:
+        tools = AgentTools(
+            beat=lambda machine_id, role, epoch: None,
+            sync_key=lambda machine_id, epoch: (f"private {epoch}", f"public {epoch}"),
+            stop_call=lambda instance: None,
+        )
         return ControlActivities(
             records=RecordActivities(store=self.store),
             readiness=ReadinessActivities(shell=self.shell, store=self.store),
+            protection=ProtectionActivities(
+                mirror=MirrorActivities(
+                    agent=self.agents, secrets=self.store, store=self.store, tools=tools
+                ),
+                takeover=TakeoverActivities(agent=self.agents, tools=tools),
+                evidence=EvidenceActivities(
+                    agent=self.agents, shell=self.shell, heartbeats=self.receipts
+                ),
+                receipts=ReceiptActivities(store=self.receipts),
+            ),
+        )
+
+    def gcp(self) -> GcpActivities:
+        fleet = VmFleet(self.vms, account="test")
+        listing = SharedListing(fleet, label_prefix="dmt-test-")
+
+        async def send(machine_id: str, report: Any) -> None:
+            handle = self.env.client.get_workflow_handle(standby_workflow_id(machine_id))
+            await handle.signal("instance_changed", report)
+
+        async def nobody(_: str) -> tuple[OwnerStatus, int | None]:
+            return OwnerStatus.ABSENT, None
+
+        async def none(*_: object) -> set[str]:
+            return set()
+
+        async def ignore(*_: object) -> None:
+            return None
+
+        return GcpActivities(
+            vms=VmActivities(
+                provider=self.vms,
+                secrets=self.store,
+                place=lambda ask, zones: [ZonePick(zone=zone) for zone in zones],
+                start_script=lambda keys, authorized: "true",
+                poll_s=0.05,
+            ),
+            endings=EndingActivities(provider=fleet, listing=listing),
+            fleet=FleetActivities(
+                provider=fleet,
+                listing=listing,
+                homes=standbys(self.store, provider="gcp"),
+                send_report=send,
+            ),
+            sweep=SweepActivities(
+                provider=fleet,
+                listing=listing,
+                store=self.store,
+                describe_owner=nobody,
+                running_machines=none,
+                start_machine=ignore,
+            ),
         )
 
     def vast(self) -> VastActivities:
@@ -118,10 +194,15 @@ class Stage:
                 onstart=lambda **_: "true",
                 poll_s=0.05,
             ),
+            endings=EndingActivities(provider=self.cloud, listing=listing),
+            evidence=ProviderEvidence(provider=self.cloud, listing=listing),
             market=MarketActivities(provider=self.cloud, store=self.store),
             accounts=AccountActivities(provider=self.cloud),
             fleet=FleetActivities(
-                provider=self.cloud, listing=listing, store=self.store, send_report=send
+                provider=self.cloud,
+                listing=listing,
+                homes=primaries(self.store, provider=self.cloud.name),
+                send_report=send,
             ),
             sweep=SweepActivities(
                 provider=self.cloud,
@@ -144,7 +225,8 @@ async def on_stage() -> AsyncIterator[Stage]:
         await register_search_attributes(env.client)
         made = Stage(env)
         control = control_worker(env.client, made.control())
-        async with control, vast_worker(env.client, made.vast()):
+        vast, gcp = vast_worker(env.client, made.vast()), gcp_worker(env.client, made.gcp())
+        async with control, vast, gcp:
             yield made
 
 

@@ -5,26 +5,33 @@ from __future__ import annotations
 from temporalio import activity, workflow
 
 from activities.accounts import AccountActivities
+from activities.endings import EndingActivities
+from activities.evidence import EvidenceActivities, ProviderEvidence
 from activities.fleet import FleetActivities
 from activities.instances import InstanceActivities
 from activities.market import MarketActivities
+from activities.mirroring import MirrorActivities
 from activities.readiness import ReadinessActivities
+from activities.receipts import ReceiptActivities
 from activities.records import RecordActivities
 from activities.sweep import SweepActivities
+from activities.takeover import TakeoverActivities
+from activities.vms import VmActivities
 from dumont.temporal import ids, queues
 from worker.roles import WORKFLOWS
 
 ACTIVITIES = (
-    AccountActivities, FleetActivities, InstanceActivities, MarketActivities,
-    ReadinessActivities, RecordActivities, SweepActivities,
+    AccountActivities, EndingActivities, EvidenceActivities, FleetActivities, InstanceActivities,
+    MarketActivities, MirrorActivities, ProviderEvidence, ReadinessActivities, ReceiptActivities,
+    RecordActivities, SweepActivities, TakeoverActivities, VmActivities,
 )  # fmt: skip
 
 
 def test_workflow_names() -> None:
     names = {workflow._Definition.must_from_class(cls).name for cls in WORKFLOWS}
     assert names == {
-        "BrowseOffers", "EndInstances", "FetchLogs", "FleetWatch", "Machine", "ProviderAccounts",
-        "Provision", "Reconcile",
+        "BrowseOffers", "EndInstances", "Failover", "FetchLogs", "FleetWatch", "Flush", "Machine",
+        "ProviderAccounts", "Provision", "Reconcile", "Retire", "Standby",
     }  # fmt: skip
 
 
@@ -36,10 +43,13 @@ def test_activity_names() -> None:
         if (found := activity._Definition.from_callable(member))
     }
     assert names == {
-        "account_status", "browse_offers", "close_intent", "destroy_instances", "drop_request",
-        "ensure_instance", "fetch_logs", "look_for_instances", "rank_offers", "record_bad_host",
-        "record_events", "record_intent", "record_machine", "revive_machine", "survey",
-        "wait_until_running", "wait_until_usable", "watch_provider",
+        "account_status", "apply_guard", "apply_mirror", "barrier", "browse_offers", "close_intent",
+        "destroy_instances", "drop_request", "ensure_instance", "ensure_vm", "fence", "fetch_logs",
+        "flush", "hand_back", "look_at_bodies", "look_for_instances", "look_now", "pick_zones",
+        "provider_view", "rank_offers", "record_bad_host", "record_events", "record_intent",
+        "record_machine", "record_receipt", "redirect", "rescue", "restore", "revive_machine",
+        "start_vm", "survey", "wait_until_idle", "wait_until_mirrored", "wait_until_reachable",
+        "wait_until_running", "wait_until_usable", "wait_until_vm_runs", "watch_provider",
     }  # fmt: skip
 
 
@@ -47,5 +57,8 @@ def test_ids_and_queues() -> None:
     assert ids.machine_workflow_id("m1") == "machine/m1"
     assert ids.provision_workflow_id("m1", 3) == "machine/m1/provision/g3"
     assert ids.end_workflow_id("dmt-prod-m1-g1-a1") == "end/dmt-prod-m1-g1-a1"
+    assert ids.standby_workflow_id("m1") == "standby/m1"
+    assert ids.failover_workflow_id("m1", 2) == "machine/m1/failover/2"
+    assert ids.retire_workflow_id("dmt-prod-m1-g1-a1") == "retire/dmt-prod-m1-g1-a1"
     assert ids.fleet_watch_id("vast", "abc") == "fleet-watch/vast/abc"
     assert queues.ALL == ("control", "provider-vast", "provider-gcp")

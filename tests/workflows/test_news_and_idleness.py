@@ -9,7 +9,7 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.testing import ActivityEnvironment
 
-from activities.fleet import FleetActivities, Watch
+from activities.fleet import FleetActivities, Watch, primaries
 from activities.listing import SharedListing
 from dumont.domain.errors import ProviderUnavailable
 from dumont.domain.fleet import InstanceReport, Presence
@@ -79,7 +79,7 @@ async def test_a_list_that_lost_an_instance_is_one_witness(stage: Stage, page: s
     watch = FleetActivities(
         provider=stage.cloud,
         listing=SharedListing(stage.cloud, label_prefix="dmt-test-"),
-        store=stage.store,
+        homes=primaries(stage.store, provider="vast"),
         send_report=send,
     )
     seconds = Watch(env="test", poll_s=0.02, confirm_s=0.05, for_s=0.5)

@@ -21,7 +21,9 @@ from sqlalchemy import insert
 from temporalio.client import Client
 
 from activities.accounts import AccountActivities
-from activities.fleet import FleetActivities
+from activities.endings import EndingActivities
+from activities.evidence import ProviderEvidence
+from activities.fleet import FleetActivities, primaries
 from activities.instances import InstanceActivities
 from activities.listing import SharedListing
 from activities.market import MarketActivities
@@ -284,9 +286,16 @@ def _activities(
             secrets=PostgresSecretStore(database, sealer=vault, make=new_machine_secrets),
             onstart=lambda **_: "true",
         ),
+        endings=EndingActivities(provider=cloud, listing=listing),
+        evidence=ProviderEvidence(provider=cloud, listing=listing),
         market=MarketActivities(provider=cloud, store=store),
         accounts=AccountActivities(provider=cloud),
-        fleet=FleetActivities(provider=cloud, listing=listing, store=store, send_report=ignore),
+        fleet=FleetActivities(
+            provider=cloud,
+            listing=listing,
+            homes=primaries(store, provider=cloud.name),
+            send_report=ignore,
+        ),
         sweep=SweepActivities(
             provider=cloud,
             listing=listing,

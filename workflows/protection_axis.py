@@ -1,0 +1,97 @@
+"""The second axis of a machine's life: how safe its workspace is, as its agents and standby tell.
+
+What was heard becomes state and events here; what is done about it is the machine's main loop.
+"""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from dumont.domain.events import EventKind
+    from dumont.domain.machine import MachinePhase
+    from dumont.domain.protection import AgentNews, Authority, ProtectionStatus, StandbyNews
+    from workflows.chronicle import Chronicle
+    from workflows.failover import FailoverProgress
+
+
+class ProtectionAxis:
+    """Hears news about protection and keeps it in a machine's chronicle.
+
+    Args:
+        life: The machine's state and events.
+    """
+
+    def __init__(self, life: Chronicle) -> None:
+        self._life = life
+        self.standby_is_going = False
+        """Its own guard says that its provider takes it back."""
+
+    def hear_agent(self, news: AgentNews) -> str | None:
+        """Take in what an agent said; returns why its guard has redirected, if it has."""
+        state = self._life.state
+        if news.epoch != state.epoch or state.stopping:
+            return None
+        redirected = None
+        home, standby = state.instance, state.standby
+        if news.guard is not None and standby and news.instance_id == standby.instance_id:
+            self.standby_is_going = self.standby_is_going or news.guard.preempting
+            if news.guard.authority is Authority.STANDBY:
+                redirected = news.guard.cause or "the standby lost the link to the GPU"
+        from_home = home is not None and news.instance_id == home.instance_id
+        if news.protection is not None and from_home and state.phase is MachinePhase.RUNNING:
+            self._settle(news.protection.status, news.protection.reason)
+        return redirected
+
+    def hear_standby(self, news: StandbyNews) -> None:
+        """Take in where the standby is, and whether its first copy is complete."""
+        complete = news.mirrored_epoch == self._life.state.epoch and news.mirrored_epoch > 0
+        if news.standby != self._life.state.standby or (complete and not self._life.state.mirrored):
+            # Another standby knows nothing yet; the same one at another address has its disk.
+            same = (
+                news.standby is not None
+                and self._life.state.standby is not None
+                and news.standby.instance_id == self._life.state.standby.instance_id
+            )
+            self._life.change(
+                standby=news.standby,
+                mirrored=complete or (same and self._life.state.mirrored),
+            )
+        self._settle(news.status, news.reason)
+
+    def hear_failover(self, progress: FailoverProgress) -> None:
+        """Show how far the failover under way is."""
+        if progress.number != self._life.state.failovers or self._life.state.stopping:
+            return
+        phase = MachinePhase.REPLACING if progress.replacing else self._life.state.phase
+        if self._life.state.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING):
+            self._life.move(
+                phase,
+                progress.summary,
+                epoch=max(progress.epoch, self._life.state.epoch),
+                generations_used=max(progress.generation, self._life.state.generations_used),
+            )
+
+    def _settle(self, status: ProtectionStatus, reason: str) -> None:
+        """Note how safe the workspace is, when that has changed."""
+        if status is ProtectionStatus.PROTECTED and not self._life.state.mirrored:
+            status, reason = ProtectionStatus.MIRRORING, "the first copy is under way"
+        if (status, reason) == (self._life.state.protection, self._life.state.protection_reason):
+            return
+        changed = status is not self._life.state.protection
+        self._life.change(protection=status, protection_reason=reason)
+        if changed:
+            summary = f"{status.value}: {reason}" if reason else status.value
+            self._life.note(EventKind.PROTECTION_CHANGED, summary)
+        self._life.show()
+
+    def why_no_failover(self) -> str | None:
+        """Why the machine could not live on its standby now; None when it could."""
+        state = self._life.state
+        if state.phase is not MachinePhase.RUNNING or state.instance is None:
+            return f"the machine is {state.phase.value}"
+        if state.standby is None:
+            return f"it has no standby: {state.protection_reason or 'it is not protected'}"
+        if not state.mirrored:
+            return "its standby has not everything yet: the first copy is under way"
+        return None
