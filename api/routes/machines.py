@@ -25,6 +25,7 @@ from dumont.domain.errors import (
 )
 from dumont.domain.machine import MachinePhase, MachineSpec
 from dumont.domain.names import machine_id_for
+from dumont.domain.protection import ProtectionPolicy
 from dumont.domain.resources import (
     Accepted,
     EventPage,
@@ -32,6 +33,7 @@ from dumont.domain.resources import (
     MachineCreate,
     MachinePage,
     MachineView,
+    ProtectionOrder,
 )
 from dumont.security.ssh import parse_public_key
 
@@ -71,7 +73,8 @@ async def create_machine(
 ) -> MachineView:
     """Create a machine and begin to look for a GPU for it.
 
-    Answers at once; watch `GET /events` for the readiness ladder. After 503 nothing was created,
+    Answers at once; watch `GET /events` for the readiness ladder. It is protected by a standby where
+    the deployment has them, unless `protection.enabled` is false. After 503 nothing was created,
     unless only the answer was lost: repeat with the same `Idempotency-Key` to be sure.
     """
     spec = await _spec(body, principal, services, idempotency_key or str(uuid.uuid4()))
@@ -208,16 +211,32 @@ async def _spec(
         requirement=body.requirement,
         authorized_keys=tuple(dict.fromkeys(keys)),
         setup_script=body.setup_script,
+        protection=_policy(body.protection, services),
     )
+
+
+def _policy(order: ProtectionOrder, services: Services) -> ProtectionPolicy | None:
+    """Protected by default; a deployment that cannot says so to whoever insists."""
+    if order.enabled is False:
+        return None
+    if services.settings.has_standbys:
+        return order.policy()
+    if order.insists:
+        raise PreconditionFailed(
+            "this deployment rents no standbys: a machine cannot be protected here",
+            field="protection",
+            hint="set GCP_CREDENTIALS (and DUMONT_STANDBY_PROVIDER=gcp for the API), or create it "
+            'with {"enabled": false}',
+        )
+    return None
 
 
 def _same_request(stored: MachineSpec, asked: MachineSpec) -> bool:
     # Not the SSH keys: the owner's stored ones may have changed between two tries.
-    return (stored.name, stored.requirement, stored.setup_script) == (
-        asked.name,
-        asked.requirement,
-        asked.setup_script,
-    )
+    def said(spec: MachineSpec) -> tuple[object, ...]:
+        return spec.name, spec.requirement, spec.setup_script, spec.protection
+
+    return said(stored) == said(asked)
 
 
 async def _start(services: Services, row: MachineRow) -> None:

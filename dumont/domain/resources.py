@@ -16,6 +16,8 @@ from dumont.domain.ladder import Rung
 from dumont.domain.machine import MachinePhase
 from dumont.domain.names import check_machine_name
 from dumont.domain.offers import GpuRequirement
+from dumont.domain.protection import ProtectionPolicy, ProtectionStatus
+from dumont.domain.receipts import Receipt
 
 
 class Request(BaseModel):
@@ -28,6 +30,28 @@ class Resource(BaseModel):
     """Base of responses."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class ProtectionOrder(ProtectionPolicy):
+    """Whether a new machine gets a standby, and which."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool | None = Field(
+        default=None,
+        description="Whether the machine gets a standby. When this is not given: yes where the "
+        "deployment rents standbys, no where it cannot. `true` where it cannot is an error.",
+    )
+
+    @property
+    def insists(self) -> bool:
+        """Whether a deployment without standbys must refuse, not ignore it."""
+        asked = self.model_fields_set - {"enabled"}
+        return self.enabled is True or (self.enabled is None and bool(asked))
+
+    def policy(self) -> ProtectionPolicy:
+        """What the machine keeps of it."""
+        return ProtectionPolicy.model_validate(self.model_dump(exclude={"enabled"}))
 
 
 class MachineCreate(Request):
@@ -43,6 +67,19 @@ class MachineCreate(Request):
         description="Public keys that may log in; the owner's stored keys when empty.",
     )
     setup_script: str = Field(default="", max_length=2_000)
+    protection: ProtectionOrder = Field(
+        default_factory=ProtectionOrder,
+        description='The standby that keeps the work safe; `{"enabled": false}` for none.',
+        examples=[{"failback": "when_idle", "excludes": ["*.pyc"]}],
+    )
+
+    @field_validator("protection", mode="before")
+    @classmethod
+    def _protection(cls, value: object) -> object:
+        if value is None:
+            # Generated clients send null for "not given": that must not switch safety off.
+            raise ValueError('say {"enabled": false} for no protection, or leave the field out')
+        return value
 
     @field_validator("name")
     @classmethod
@@ -72,6 +109,41 @@ class InstanceView(Resource):
     ready_at: datetime | None
 
 
+class ProtectionView(Resource):
+    """How safe the workspace of a machine is."""
+
+    status: ProtectionStatus = ProtectionStatus.UNPROTECTED
+    reason: str = Field(default="", description="Why it is not protected, in one sentence.")
+    lag_s: float | None = Field(
+        default=None,
+        description="Age of the newest write that is not on the standby yet, as the machine's agent "
+        "measured it last; null: unknown.",
+    )
+    replicated_at: datetime | None = Field(
+        default=None,
+        description="Everything written before was on the standby, by the instance's clock; null: "
+        "unknown.",
+    )
+    policy: ProtectionPolicy | None = Field(default=None, description="Null: no standby is wanted.")
+
+
+class StandbyView(Resource):
+    """The VM that mirrors a machine and carries its stable address."""
+
+    provider: str
+    zone: str
+    label: str
+    instance_id: str
+    usd_per_hour: float | None = Field(
+        description="VM, disk and address together; an estimate from list prices."
+    )
+    rtt_ms: float | None = Field(
+        description="Round trip from the GPU as measured over SSH; null: not measured yet."
+    )
+    endpoint: SshAddress = Field(description="The machine's stable address.")
+    ready_at: datetime | None
+
+
 class MachineView(Resource):
     """A machine as its owner sees it."""
 
@@ -87,8 +159,16 @@ class MachineView(Resource):
         default_factory=list, description="Readiness of the attempt under way or of the last one."
     )
     ssh: SshAddress | None = Field(
-        default=None, description="Where to connect now; None while nothing is reachable."
+        default=None,
+        description="Where to connect now: the stable address once the standby has everything, the "
+        "instance's own before; null while nothing is reachable.",
     )
+    direct: SshAddress | None = Field(
+        default=None, description="The GPU instance itself, while it is the one that may write."
+    )
+    protection: ProtectionView = ProtectionView()
+    standby: StandbyView | None = None
+    failovers: int = Field(default=0, description="How many were begun; numbers the receipts.")
     host_key: str | None = Field(
         default=None, description="The machine's public SSH host key, the same for its whole life."
     )
@@ -163,6 +243,43 @@ class Accepted(Resource):
     """A command was accepted; watch the machine for its effect."""
 
     machine: MachineView
+
+
+class DrillOrder(Request):
+    """POST /machines/{machine}/drill."""
+
+    flush: bool = Field(
+        default=True, description="Wait for the barrier first, so that nothing at all is lost."
+    )
+    redirect_only: bool = Field(
+        default=False, description="Keep the GPU: only the address moves, and moves back."
+    )
+
+
+class ReceiptView(Resource):
+    """A receipt and the SHA-256 of its canonical JSON, which is how it is sent."""
+
+    digest: str
+    receipt: Receipt
+
+
+class ReceiptList(Resource):
+    """GET /machines/{machine}/receipts, newest first."""
+
+    items: list[ReceiptView]
+
+
+class HeartbeatAnswer(Resource):
+    """POST /agent/heartbeat."""
+
+    ok: Literal[True] = True
+    fenced: bool = Field(description="This body may not write any more: stop mirroring for good.")
+
+
+class Webhooks(Resource):
+    """GET /webhooks: addresses to give to providers. Each holds a secret."""
+
+    vast: str
 
 
 class LogText(Resource):
