@@ -52,6 +52,8 @@ class Body(Message):
     provider: str
     instance_id: str
     label: str
+    generation: int | None = None
+    """None for a standby."""
     host_id: str | None = None
     gpu: str | None = None
     region: str | None = None
@@ -63,9 +65,12 @@ class Unreplicated(Message):
 
     last_point_at: datetime | None = None
     """Everything written before was on the standby, by the primary's clock; None: unknown."""
+    sequence: int | None = None
+    """The mark that the standby had last."""
     files: int | None = None
     bytes: int | None = None
     names: tuple[str, ...] = Field(default=(), max_length=MAX_NAMES)
+    """The first of them; `files` counts all."""
     why_unknown: str = ""
 
 
@@ -107,6 +112,20 @@ class Receipt(Message):
     quiesced_s: float | None = None
     """How long no new session could begin at failback."""
     cost: Cost = Cost()
+
+    @property
+    def receipt_id(self) -> str:
+        """Its name in the whole deployment."""
+        return f"{self.machine_id}-f{self.number}"
+
+    @property
+    def false_alarm(self) -> bool:
+        """The link came back before anything was written: nothing had to be done."""
+        return self.outcome == "healed"
+
+    def ms(self, phase: Phase) -> float | None:
+        """Milliseconds from detection to a phase; None when it was not reached."""
+        return next((moment.ms for moment in self.timeline if moment.phase == phase), None)
 
     def canonical(self) -> bytes:
         """The receipt as it is exported: JSON with sorted keys."""
