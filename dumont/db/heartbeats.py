@@ -69,13 +69,14 @@ class PostgresHeartbeats:
         return None if row is None else Heard(heartbeat, row.received_at, row.told)
 
     async def set_told(self, heartbeat: Heartbeat, told: dict[str, Any]) -> None:
-        """Note what the workflow was told, so that it is told once."""
+        """Note what the workflow was told of this body, so that it is told once."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 update(heartbeats)
                 .where(
                     heartbeats.c.machine_id == heartbeat.machine_id,
                     heartbeats.c.role == heartbeat.role.value,
+                    heartbeats.c.instance_id == heartbeat.instance_id,
                 )
                 .values(told=told)
             )

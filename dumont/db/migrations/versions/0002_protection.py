@@ -47,3 +47,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("machine_id", "number", name=op.f("pk_receipts")),
         comment="Filed once, never changed.",
     )
+    op.execute(
+        """
+        CREATE FUNCTION receipts_are_final() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'a receipt is never changed';
+        END $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER receipts_are_final BEFORE UPDATE ON receipts
+        FOR EACH ROW EXECUTE FUNCTION receipts_are_final()
+        """
+    )
