@@ -67,7 +67,10 @@ def serve(places: Places, *, epoch: int) -> int:
     note = _note(places, epoch, False)
     try:
         return vocabulary.run(
-            words, workspace=Path(places.workspace), allowed=lambda: may(places, epoch, False)
+            words,
+            workspace=Path(places.workspace),
+            allowed=lambda: may(places, epoch, False),
+            writable=lambda: may(places, epoch, True),
         )
     finally:
         _forget(note)
