@@ -9,12 +9,14 @@ import contextlib
 import re
 import select
 import socket
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dumont.agent import authority, haproxy
+from dumont.agent import authority
 from dumont.agent.errors import AgentError
-from dumont.agent.haproxy import HAProxy, Server, Settings
+from dumont.agent.haproxy import HAProxy, Server
+from dumont.agent.haproxy_config import BACKEND, PRIMARY, Settings
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from dumont.agent.paths import Paths
 
 _REASON = re.compile(r"ssh/primary is DOWN, reason: ([^,]+)(?:, info: \"(.*?)\")?, check")
+_SLACK_S = 0.03
 _CAUSES = (
     ("L4CON", "its SSH port refuses connections"),
     ("L4TOUT", "its address does not answer"),
@@ -101,7 +104,7 @@ class Endpoint:
         if settings.primary is not None and _plain(found.address) != settings.primary:
             self._move(settings.primary)
         if serves and found.status == "MAINT":
-            self._haproxy.change(f"set server {haproxy.PRIMARY} state ready")
+            self._haproxy.change(f"set server {PRIMARY} state ready")
         if state is not None:
             self.admit(not state.quiesced)
 
@@ -117,13 +120,13 @@ class Endpoint:
     def admit(self, logins: bool) -> None:
         """Let new connections in, or refuse them. Raises AgentError."""
         word = "enable" if logins else "disable"
-        answer = self._haproxy.command(f"{word} frontend {haproxy.BACKEND}")
+        answer = self._haproxy.command(f"{word} frontend {BACKEND}")
         if answer and "already" not in answer:
             raise AgentError(f"haproxy: {word} frontend: {answer}")
 
     def cut_standby(self) -> None:
         """End the connections to this machine's own sshd that came through the endpoint."""
-        self._haproxy.change(f"shutdown sessions server {haproxy.STANDBY}")
+        self._haproxy.end_sessions("standby", young=True)
 
     def look(self) -> Look:
         """What HAProxy sees. Raises AgentError when it does not answer."""
@@ -199,14 +202,27 @@ class Endpoint:
         return self._resolved[host]
 
     def _maintain(self) -> None:
-        self._haproxy.change(f"set server {haproxy.PRIMARY} state maint")
-        self._haproxy.change(f"shutdown sessions server {haproxy.PRIMARY}")
+        """Keep the primary out, and end what is connected to it.
+
+        Connections that are being made just now are given the time to fail by themselves: HAProxy
+        sends them on to the standby then, and nobody notices.
+        """
+        self._haproxy.change(f"set server {PRIMARY} state maint")
+        self._haproxy.end_sessions("primary", young=False)
+        timer = threading.Timer(self._config.connect_ms / 1000 + _SLACK_S, self._end_rest)
+        timer.daemon = True
+        timer.start()
+
+    def _end_rest(self) -> None:
+        with contextlib.suppress(AgentError):
+            if self._haproxy.servers()["primary"].status == "MAINT":
+                self._haproxy.end_sessions("primary", young=True)
 
     def _move(self, target: str) -> None:
         host, _, port = target.rpartition(":")
-        self._haproxy.change(f"set server {haproxy.PRIMARY} addr {host} port {port}")
+        self._haproxy.change(f"set server {PRIMARY} addr {host} port {port}")
         # What is still connected talks to where the primary was.
-        self._haproxy.change(f"shutdown sessions server {haproxy.PRIMARY}")
+        self._haproxy.end_sessions("primary", young=True)
 
     def _listen(self) -> None:
         if self._listener is not None:

@@ -26,6 +26,7 @@ _KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [ -~]{0,200})?")
 _REACH_S = 5.0
 _SERVE_S = 5.0
 _TERM_S = 2.0
+_NOTICE_S = 0.3
 
 
 def register(guard: Guard) -> None:
@@ -159,7 +160,10 @@ class _Commands:
         people = guard.logins()
         name = guard.context.config.name
         ttys = [each.tty for each in people if each.tty is not None]
-        notify.announce(ttys, title=f"{name}: moving", text="Dumont: " + guard_texts.moving(name))
+        text = "Dumont: " + guard_texts.moving(name)
+        if notify.announce(ttys, title=f"{name}: moving", text=text):
+            # It has to get through sshd and HAProxy before their connections end.
+            time.sleep(_NOTICE_S)
         guard.endpoint.cut_standby()
         for each in people:
             with contextlib.suppress(ProcessLookupError):

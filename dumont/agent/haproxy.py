@@ -1,4 +1,4 @@
-"""HAProxy: its configuration, its process, its runtime socket. Decides nothing.
+"""HAProxy: its process and its runtime socket. Decides nothing.
 
 It runs in a session of its own and outlives the guard, because it is what redirects: its checks see
 a dead, frozen or cut-off primary within tens of milliseconds and its backup server takes over. What
@@ -8,6 +8,8 @@ makes that safe when the guard is dead:
   changed the authority, makes it ready.
 - The configuration on the disk always says what the authority says (`disabled` primary), so that an
   HAProxy started from it begins on the right side. A server-state file could contradict that.
+- Sessions of a primary that went down are ended by the guard, not by `on-marked-down`: that would also
+  end connections that are just being made, instead of sending them to the standby.
 - Its log, which is where state changes appear first, is sent to an abstract socket that the guard
   may or may not be listening on.
 """
@@ -16,8 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,43 +31,15 @@ from typing import TYPE_CHECKING, Any
 
 from dumont.agent import processes, store
 from dumont.agent.errors import AgentError
+from dumont.agent.haproxy_config import BACKEND, Settings, render, shape_of
 
 if TYPE_CHECKING:
     from logging import Logger
 
-BACKEND = "ssh"
-PRIMARY = BACKEND + "/primary"
-STANDBY = BACKEND + "/standby"
-
-NEVER = 1_000_000_000
-"""Good checks in a row until a server comes up by itself: at two a second, 15 years."""
-
-_FORMAT = 1
-"""Raise it when `render` changes: a running HAProxy of another format is replaced."""
-
-_IDLE = "20d"
-"""Idle sessions are ended by keep-alive, not by a clock; HAProxy's longest time is 24.8 days."""
+_SESSION = re.compile(r"(0x[0-9a-f]+): .*? srv=(\S+) .*?age=(\S+)")
 _START_S = 10.0
 _COMMAND_S = 2.0
 _PATH = os.pathsep.join(["/usr/sbin", "/usr/local/sbin", "/sbin"])
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that the configuration depends on."""
-
-    bind: str
-    """`address:port` of the endpoint."""
-    standby: str
-    """`address:port` of this machine's own sshd."""
-    primary: str | None
-    """`address:port`; None: there is none."""
-    primary_serves: bool
-    connect_ms: int
-    check_ms: int
-    inter_ms: int
-    fall: int
-    down_inter_ms: int
 
 
 @dataclass(frozen=True)
@@ -79,77 +53,6 @@ class Server:
     bytes_in: int
     check: str
     address: str
-
-
-def render(settings: Settings, *, socket_path: str, log_name: str, as_root: bool) -> str:
-    """The configuration file. Its description names its shape, see `shape_of`."""
-    user = "\n  user haproxy\n  group haproxy" if as_root else ""
-    disabled = "" if settings.primary_serves and settings.primary else " disabled"
-    return f"""\
-# Written by Dumont's guard; changes are overwritten.
-global
-  description {shape_of(settings)}
-  stats socket {socket_path} mode 600 level admin expose-fd listeners
-  stats timeout {_IDLE}
-  log abns@{log_name} local0 notice
-  nbthread 1
-  maxconn 400
-  spread-checks 0
-  hard-stop-after 5s{user}
-
-defaults
-  mode tcp
-  log global
-  timeout connect {settings.connect_ms}ms
-  timeout check {settings.check_ms}ms
-  timeout client {_IDLE}
-  timeout server {_IDLE}
-  option dontlognull
-  option clitcpka
-  option srvtcpka
-  clitcpka-idle 30s
-  clitcpka-intvl 10s
-  clitcpka-cnt 3
-  srvtcpka-idle 30s
-  srvtcpka-intvl 10s
-  srvtcpka-cnt 3
-
-frontend {BACKEND}
-  bind {settings.bind}
-  default_backend {BACKEND}
-
-backend {BACKEND}
-  retries 2
-  option redispatch 1
-  option tcp-check
-  tcp-check connect
-  tcp-check expect rstring ^SSH-2.0
-  server primary {settings.primary or "127.0.0.1:1"}{disabled} check \
-inter {settings.inter_ms}ms downinter {settings.down_inter_ms}ms \
-fall {settings.fall} rise {NEVER} observe layer4 error-limit 1 on-error mark-down \
-on-marked-down shutdown-sessions
-  server standby {settings.standby} backup
-"""
-
-
-def shape_of(settings: Settings) -> str:
-    """What cannot be changed while HAProxy runs: the addresses it has, and how it checks."""
-    where = repr((_FORMAT, settings.bind, settings.standby))
-    return _digest(where) + "-" + _digest(repr(_timing(settings)))
-
-
-def _timing(settings: Settings) -> tuple[int, ...]:
-    return (
-        settings.connect_ms,
-        settings.check_ms,
-        settings.inter_ms,
-        settings.fall,
-        settings.down_inter_ms,
-    )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def program() -> str | None:
@@ -273,6 +176,22 @@ class HAProxy:
             raise AgentError("haproxy does not show its servers")
         return found
 
+    def end_sessions(self, server: str, *, young: bool) -> None:
+        """End the sessions of a server. Raises AgentError.
+
+        Args:
+            server: `primary` or `standby`.
+            young: Those as well that are less than a second old, and may be connecting still.
+        """
+        if young:
+            self.change(f"shutdown sessions server {BACKEND}/{server}")
+            return
+        for line in self.command("show sess").splitlines():
+            found = _SESSION.match(line)
+            if found and found[2] == server and found[3] != "0s":
+                # It may have ended meanwhile.
+                self.command("shutdown session " + found[1])
+
     def watch(self) -> socket.socket | None:
         """A connection that closes when HAProxy dies."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -386,16 +305,3 @@ def _end(pid: int) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
-
-
-__all__ = [
-    "BACKEND",
-    "NEVER",
-    "PRIMARY",
-    "STANDBY",
-    "HAProxy",
-    "Server",
-    "Settings",
-    "ensure_installed",
-    "render",
-]
