@@ -19,9 +19,6 @@ from typing import Any
 from dumont.remote.agent_archive import agent_archive
 from tests.support.ssh import make_key_pair
 
-ROOT = Path(__file__).resolve().parents[2]
-RECEIVE = Path(__file__).with_name("plain_receive.py")
-
 
 def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = 20) -> Any:
     """Wait for a condition; returns its value."""
@@ -54,21 +51,33 @@ class Bodies:
         self.home = self.folder / "primary"
         self.workspace = self.home / "workspace"
         self.standby = self.folder / "standby" / "workspace"
-        self.grant = self.folder / "grant"
         self.standby.mkdir(parents=True)
+        guards = self.standby.parent / ".dumont"
+        guards.mkdir()
+        (guards / "workspace").write_text(f"{self.standby}\n")
+        (guards / "agent.pyz").write_bytes(agent_archive().content)
+        self.authority = guards / "authority.json"
+        self.give_authority("primary")
         (self.home / ".dumont").mkdir(parents=True)
         self.workspace.mkdir()
         (self.home / ".dumont/workspace").write_text(f"{self.workspace}\n")
         self.agent = self.home / ".dumont" / agent_archive().file_name
         self.agent.write_bytes(agent_archive().content)
-        self.grant.touch()
         self.host_key = make_key_pair(self.folder, "host_key")
         self.sync_key = make_key_pair(self.folder, "sync_key")
         self.sshd: subprocess.Popen[bytes] | None = None
 
+    def give_authority(self, to: str) -> None:
+        """Do what the guard does when authority changes, as far as its forced command sees it."""
+        new = self.authority.with_suffix(".new")
+        state = {"authority": to, "epoch": self.epoch, "held": to == "standby"}
+        new.write_text(json.dumps(state) + "\n")
+        new.replace(self.authority)
+
     def start_sshd(self) -> None:
         """Start the standby's sshd, with the forced command for the sync key."""
-        command = f"{sys.executable} {RECEIVE} {self.standby} {self.grant} {ROOT}"
+        program = f"{sys.executable} -I -S {self.authority.parent}/agent.pyz"
+        command = f"{program} receive --epoch {self.epoch}"
         keys = self.folder / "authorized_keys"
         keys.write_text(f'restrict,command="{command}" {self.sync_key.public}\n')
         config = self.folder / "sshd_config"
@@ -167,10 +176,13 @@ class Bodies:
         """End everything."""
         self.run("stop", check=False)
         self.stop_sshd()
-        shutil.rmtree(f"/tmp/dmt-{self.run_digest()}", ignore_errors=True)
+        for home in (self.home, self.standby.parent):
+            shutil.rmtree(run_folder(home), ignore_errors=True)
 
-    def run_digest(self) -> str:
-        return hashlib.sha256(os.fsencode(os.path.realpath(self.home))).hexdigest()[:12]
+
+def run_folder(home: Path) -> str:
+    """Where the agent of this home keeps its sockets."""
+    return f"/tmp/dmt-{hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:12]}"
 
 
 def parent(pid: int) -> int:

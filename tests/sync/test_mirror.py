@@ -156,14 +156,14 @@ def test_a_host_key_that_changed_is_refused(make_bodies: Callable[..., Bodies]) 
 
 
 def test_a_body_without_authority_stops_and_goes_on_when_it_is_given_back(bodies: Bodies) -> None:
-    bodies.grant.unlink()
+    bodies.give_authority("standby")
     wait_until(lambda: "has authority" in bodies.protection()["reason"], "it is said")
     assert not bodies.find("lsyncd")
     (bodies.workspace / "mine").write_text("x")
     assert bodies.run("flush", check=False)["code"] == "fenced"
     assert [each["path"] for each in bodies.run("divergence")["files"]] == ["mine"]
     assert not (bodies.standby / "mine").exists()
-    bodies.grant.touch()
+    bodies.give_authority("primary")
     wait_until((bodies.standby / "mine").exists, "the change arrives")
     bodies.wait_protected()
 
@@ -233,7 +233,7 @@ def test_without_lsyncd_it_goes_on_by_passes_and_says_so(
     wait_until(lambda: "lsyncd" in bodies.protection().get("reason", ""), "it is said")
     (bodies.workspace / "x").write_text("x")
     wait_until((bodies.standby / "x").exists, "the change arrives")
-    assert bodies.protection()["status"] == "degraded"
+    wait_until(lambda: bodies.protection()["status"] == "degraded", "it is not called protected")
 
 
 def test_an_overflow_of_events_is_answered_with_a_full_pass(bodies: Bodies) -> None:
