@@ -75,8 +75,9 @@ def stop(paths: Paths) -> bool:
         processes.kill_marked(str(paths.run))
         return False
     _signal(paths, pid, signal.SIGTERM)
+    began = processes.started(pid)
     deadline = time.monotonic() + _STOP_S
-    while _holder(paths) == pid:
+    while began is not None and processes.started(pid) == began:
         if time.monotonic() > deadline:
             _signal(paths, pid, signal.SIGKILL)
         time.sleep(0.02)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from dumont.agent.paths import MARKER
 
+_GONE_S = 5.0
+
 
 def started(pid: int) -> str | None:
     """When the process started, in ticks since boot; None when there is none (or only a zombie)."""
@@ -65,11 +67,16 @@ def marked(run: str) -> Iterator[int]:
 
 
 def kill_marked(run: str) -> None:
-    """End what an earlier daemon left behind."""
-    for pid in marked(run):
-        if pid != os.getpid():
+    """End what an earlier daemon left behind; returns when it is gone."""
+    deadline = time.monotonic() + _GONE_S
+    while time.monotonic() < deadline:
+        left = [pid for pid in marked(run) if pid != os.getpid() and started(pid) is not None]
+        if not left:
+            return
+        for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:

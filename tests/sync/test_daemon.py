@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.sync.bodies import Bodies, command_line, kill, parent, wait_until
+from dumont.agent.processes import started
+from tests.sync.bodies import Bodies, kill, parent, run_folder, wait_until
 
 
 class ControlPlane:
@@ -166,7 +167,7 @@ def test_there_is_never_a_second_daemon(bodies: Bodies) -> None:
 def test_a_dead_supervisor_takes_everything_with_it_and_comes_back_once(bodies: Bodies) -> None:
     old = bodies.daemon_pids()
     kill(parent(old[0]))
-    wait_until(lambda: not any(command_line(pid) for pid in old), "all of it ends")
+    wait_until(lambda: not any(started(pid) for pid in old), "all of it ends")
     assert bodies.run("status")["running"] is False
     bodies.run("resume")
     bodies.wait_protected()
@@ -177,8 +178,6 @@ def test_a_stale_pid_file_gets_nobody_killed(bodies: Bodies) -> None:
     bodies.run("stop")
     stranger = subprocess.Popen(["sleep", "60"])
     try:
-        from tests.sync.bodies import run_folder
-
         note = json.dumps({"pid": stranger.pid, "started": "1"})
         with open(f"{run_folder(bodies.home)}/daemon.pid", "w") as file:
             file.write(note)
@@ -208,4 +207,4 @@ def test_stop_leaves_nothing_running(bodies: Bodies) -> None:
     pids = bodies.daemon_pids()
     supervisor = parent(pids[0])
     assert bodies.run("stop") == {"stopped": True}
-    assert not [pid for pid in [supervisor, *pids] if command_line(pid)]
+    assert not [pid for pid in [supervisor, *pids] if started(pid)]
