@@ -87,6 +87,12 @@ class Context:
             if now:
                 self.heartbeat.poke()
 
+    def adopt(self, config: AgentConfig) -> None:
+        """Go on under another configuration; whoever waits for it sees it in the status."""
+        with self._lock:
+            self.config = config
+            self._write()
+
     def tell(self, text: str) -> None:
         """Set the text for people: a few lines, shown at login and in `~/.dumont/status`."""
         with self._lock:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from dumont.agent.control import Say
     from dumont.agent.mirror import Mirror
 
+_NAMED = 200
+
 _KEPT = ("/.dumont/conflicts/", "/.dumont/conflicts/**")
 _MARGIN_S = 2.0
 _ROUNDS = 5
@@ -99,7 +101,7 @@ class Restore:
             "files": files,
             "bytes": size,
             "verified": verified,
-            "conflicts": self._count_conflicts(),
+            "conflicts": self._conflicts(),
             "final": final,
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -233,9 +235,11 @@ class Restore:
                 files, size = files + 1, size + state.st_size
         return files, size
 
-    def _count_conflicts(self) -> int:
+    def _conflicts(self) -> list[str]:
+        """Divergent edits that are kept beside the workspace, by path; at most so many as a receipt names."""
         folder = self._paths.product / "conflicts"
-        return sum(1 for _, state in manifest.walk(folder) if not stat.S_ISDIR(state.st_mode))
+        names = [name for name, state in manifest.walk(folder) if not stat.S_ISDIR(state.st_mode)]
+        return [manifest.shown(b".dumont/conflicts/" + name) for name in sorted(names)[:_NAMED]]
 
     def _size(self, name: bytes) -> int:
         try:

@@ -102,7 +102,7 @@ class _Reloader:
             return {"restarting": False}
         take = context.on_reload
         if config.role == context.config.role and take is not None and take(config):
-            context.config = config
+            context.adopt(config)
             if context.heartbeat is not None:
                 context.heartbeat.configure(config.heartbeat)
             return {"restarting": False}
