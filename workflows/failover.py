@@ -145,6 +145,8 @@ class Failover:
         self._standby = input.standby
         self._generation = input.generation
         self._epoch = input.epoch
+        self._home = input.home
+        """Where the former instance is now: one that comes back may have another address."""
         self._lost: dict[str, str] = {}
         self._now_please = False
         self._account = Account(
@@ -186,6 +188,11 @@ class Failover:
         self._lost[lost.instance_id] = lost.why
 
     @workflow.signal
+    def home_moved(self, home: ActiveInstance) -> None:
+        """The former instance runs (again), at another address."""
+        self._home = home
+
+    @workflow.signal
     def standby_moved(self, standby: ActiveStandby) -> None:
         """The standby runs at another address now."""
         self._standby = standby
@@ -201,14 +208,14 @@ class Failover:
         """Gather evidence until it says what to do. Nothing is destroyed meanwhile."""
         while True:
             evidence = await self._look()
-            decision = decide(evidence, detected_at=self._input.detected_at)
+            decision = decide(evidence, moved=self._home.ssh != self._input.home.ssh)
             self._account.evidence = evidence
             if decision is not Decision.WAIT:
                 return decision
             await workflow.sleep(timedelta(seconds=self._input.timing.assess_s))
 
     async def _look(self) -> Evidence:
-        home = self._input.home
+        home = self._home
         bodies, provider = await asyncio.gather(
             workflow.execute_activity_method(
                 EvidenceActivities.look_at_bodies,
@@ -273,7 +280,7 @@ class Failover:
 
     async def _back_on_a_gpu(self, decision: Decision) -> ActiveInstance:
         """Try until an instance has the files and the address; each failure takes another one."""
-        target = self._input.home if decision is Decision.RETURN else None
+        target = self._home if decision is Decision.RETURN else None
         while True:
             if target is None:
                 target = await self._replacement()
@@ -493,7 +500,7 @@ class Failover:
         await self._receipt(Outcome.HEALED)
         return FailoverResult(
             outcome=Outcome.HEALED,
-            home=self._input.home,
+            home=self._home,
             generation=self._generation,
             epoch=self._epoch,
         )

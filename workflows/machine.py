@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.errors import DumontError
     from dumont.domain.events import EventKind
     from dumont.domain.fleet import InstanceReport
-    from dumont.domain.instances import Message
+    from dumont.domain.instances import InstanceState, Message
     from dumont.domain.machine import (
         ActiveInstance,
         MachinePhase,
@@ -355,9 +355,13 @@ class Machine:
             with suppress(FailureError):  # it may have ended just now
                 for report in reports:
                     why = why_unusable(report)
+                    moved = self._moved_home(report)
                     if why is not None:
                         lost = LostInstance(instance_id=report.instance_id, why=why)
                         await failover.signal(Failover.instance_lost, lost)
+                    elif moved is not None:
+                        self._life.change(instance=moved)
+                        await failover.signal(Failover.home_moved, moved)
                 for news in self._digest_inbox():
                     if isinstance(news, FailBackRequest):
                         await failover.signal(Failover.fail_back_now)
@@ -368,6 +372,15 @@ class Machine:
             if self._protection.standby_is_going:
                 self._protection.standby_is_going = False
                 await self._tell_standby("preempting")
+
+    def _moved_home(self, report: InstanceReport) -> ActiveInstance | None:
+        """The instance that the machine lived on, when it runs at another address now."""
+        home, seen = self._state.instance, report.instance
+        if home is None or seen is None or seen.instance_id != home.instance_id:
+            return None
+        if seen.state is not InstanceState.RUNNING or seen.ssh in (None, home.ssh):
+            return None
+        return home.model_copy(update={"ssh": seen.ssh})
 
     async def _failed_over(self, result: FailoverResult, drill: DrillRequest | None) -> None:
         """Adopt what the machine lives on now, and let the former instance be retired."""

@@ -110,12 +110,12 @@ class Account:
         self.timeline[phase] = at
 
 
-def decide(evidence: Evidence, *, detected_at: datetime) -> Decision:
+def decide(evidence: Evidence, *, moved: bool = False) -> Decision:
     """What the evidence asks for. Nothing is rented or ended on one witness alone.
 
     Args:
         evidence: All there is now.
-        detected_at: When the machine first heard of trouble.
+        moved: The instance runs at another address than the guard knows: its link says nothing.
     """
     guard = evidence.bodies.guard
     provider = evidence.provider
@@ -124,6 +124,8 @@ def decide(evidence: Evidence, *, detected_at: datetime) -> Decision:
     ended = provider.present is False or provider.state in _ENDED
     if guard.authority is Authority.PRIMARY and guard.link == "up":
         return Decision.WAIT if ended else Decision.HEALED
+    if moved and provider.state is InstanceState.RUNNING and evidence.bodies.primary_answers:
+        return Decision.RETURN
     if guard.link == "up" and evidence.bodies.primary_answers and not ended:
         steady = guard.link_since is not None and evidence.at - guard.link_since >= STEADY
         return Decision.RETURN if steady else Decision.WAIT

@@ -22,6 +22,9 @@ from dumont.remote.shell import PYTHONS, SshShell, push
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 """Longest answer of one line; a list of file names is the longest there is."""
 
+_FINAL: Final = ("fenced", "invalid")
+"""Codes of an agent's errors that asking again does not change."""
+
 _ABSENT: Final = 90
 _NO_PYTHON: Final = 91
 
@@ -130,7 +133,10 @@ class _Answer:
             reason = said[-1][:300] if said else f"status {self.status}"
             raise NotReady(f"the agent on {where} did not answer `{word}`: {reason}")
         if "error" in answer:
-            raise AgentRefused(f"{where}: {answer['error']}"[:1000], hint=_text(answer.get("code")))
+            why = f"{where}: {answer['error']}"[:1000]
+            if answer.get("code") in _FINAL:
+                raise AgentRefused(why, hint=_text(answer.get("code")))
+            raise NotReady(why)
         if self.status != 0:
             raise NotReady(f"`{word}` on {where} ended with status {self.status}")
         return answer
