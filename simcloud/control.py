@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
+from simcloud import control_links
 from simcloud.context import CloudContext
 from simcloud.control_body import read_body
 from simcloud.faults import FaultRule
@@ -49,7 +50,7 @@ def create_app(context: CloudContext, *, vast_app: Starlette, gcp_app: Starlette
     return Starlette(
         routes=[
             Route("/", _page),
-            Route("/health", _health),
+            Route("/health", _health(context)),
             *_fault_routes(context),
             *_traffic_routes(context),
             *_clock_routes(context),
@@ -70,13 +71,20 @@ async def _page(request: Request) -> Response:
     return HTMLResponse(resources.files("simcloud").joinpath("control.html").read_text())
 
 
-async def _health(request: Request) -> Response:
-    return JSONResponse({"ok": True})
+def _health(context: CloudContext) -> Callable[[Request], Awaitable[Response]]:
+    async def health(request: Request) -> Response:
+        machines = context.machines
+        return JSONResponse(
+            {"ok": True, "links": machines.links, "links_reason": machines.links_reason}
+        )
+
+    return health
 
 
 def _fault_routes(context: CloudContext) -> list[Route]:
     async def add(request: Request) -> Response:
         rule = await read_body(request, FaultRule)
+        control_links.check_rule(context.machines, rule)
         return JSONResponse(context.faults.add(rule).model_dump(), status_code=201)
 
     async def listing(request: Request) -> Response:
@@ -167,6 +175,7 @@ def _machine_routes(context: CloudContext) -> list[Route]:
                 {
                     "name": name,
                     "frozen": machines.frozen(name),
+                    "link": control_links.shown(machines, name),
                     "usage": None if usage is None else usage.__dict__,
                 }
             )
@@ -180,6 +189,11 @@ def _machine_routes(context: CloudContext) -> list[Route]:
             raise HTTPException(404, f"no machine {name} is running")
         await actions[action](name)
         return JSONResponse({"name": name, "done": action})
+
+    async def link(request: Request) -> Response:
+        wanted = await read_body(request, control_links.LinkChange)
+        name = request.path_params["name"]
+        return JSONResponse(await control_links.change(machines, name, wanted))
 
     async def logs(request: Request) -> Response:
         tail = int(request.query_params.get("tail", 200))
@@ -198,5 +212,6 @@ def _machine_routes(context: CloudContext) -> list[Route]:
         Route("/machines", listing, methods=["GET"]),
         Route("/machines/{name}/logs", logs, methods=["GET"]),
         Route("/machines/{name}/gpu", override, methods=["PUT"]),
+        Route("/machines/{name}/link", link, methods=["POST"]),
         Route("/machines/{name}/{action}", act, methods=["POST"]),
     ]

@@ -153,6 +153,7 @@ async def _run(
                 **vast_app.state.start_line,
                 **gcp_app.state.start_line,
                 "isolation": context.machines.isolation,
+                "links": context.machines.links,
             }
         )
         stopping = asyncio.create_task(stop.wait())

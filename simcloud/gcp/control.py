@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from simcloud import control_links
 from simcloud.gcp import errors
 from simcloud.gcp.quotas import DEFAULTS
 from simcloud.gcp.records import Instance
@@ -41,7 +42,7 @@ class _Settings(_Form):
     preempt_mean_hours: float | Literal["never"] | None = None
 
 
-AnyForm = TypeVar("AnyForm", bound=_Form)
+AnyForm = TypeVar("AnyForm", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -76,6 +77,12 @@ def routes(service: Service) -> list[Route]:
     async def thaw(request: Request) -> Response:
         instance = _running(request, service)
         await service.context.machines.thaw(instance.machine)
+        return JSONResponse(_summary(service, instance))
+
+    async def link(request: Request) -> Response:
+        instance = _running(request, service)
+        form = await _form(request, control_links.LinkChange)
+        await control_links.change(service.context.machines, instance.machine, form)
         return JSONResponse(_summary(service, instance))
 
     async def stockout(request: Request) -> Response:
@@ -116,6 +123,7 @@ def routes(service: Service) -> list[Route]:
         Route(one + "/kill", _guarded(kill), methods=["POST"]),
         Route(one + "/freeze", _guarded(freeze), methods=["POST"]),
         Route(one + "/thaw", _guarded(thaw), methods=["POST"]),
+        Route(one + "/link", _guarded(link), methods=["POST"]),
         Route("/stockout", _guarded(stockout), methods=["POST"]),
         Route("/quota", _guarded(quota), methods=["POST"]),
         Route("/settings", _guarded(settings), methods=["POST"]),
@@ -163,6 +171,7 @@ def _summary(service: Service, instance: Instance) -> dict[str, Any]:
         "machine": instance.machine,
         "alive": machines.alive(instance.machine),
         "frozen": machines.frozen(instance.machine),
+        "link": control_links.shown(machines, instance.machine),
     }
 
 

@@ -3,12 +3,15 @@
 from simcloud.machines.addresses import AddressPool, free_address
 from simcloud.machines.engine import Machines
 from simcloud.machines.launch import Isolation
+from simcloud.machines.links import LinkFault, LinksUnavailable
 from simcloud.machines.spec import GpuSpec, MachineSpec, Usage
 
 __all__ = [
     "AddressPool",
     "GpuSpec",
     "Isolation",
+    "LinkFault",
+    "LinksUnavailable",
     "MachineSpec",
     "Machines",
     "Usage",

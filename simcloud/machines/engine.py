@@ -21,10 +21,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from simcloud.machines import processes
 from simcloud.machines.launch import Isolation, detect_isolation, launch_command
 from simcloud.machines.layout import MachineDirectory
+from simcloud.machines.links import LinkFault, Links
 from simcloud.machines.spec import MachineSpec, Usage
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Machines:
         self._root = root.resolve()
         self._root.mkdir(parents=True, exist_ok=True)
         self.isolation: Isolation = detect_isolation() if isolation == "auto" else isolation
+        self._links = Links()
         self._running: dict[str, _Running] = {}
         self._listeners: list[ExitListener] = []
         for leftover in self.reap_leftovers():
@@ -106,7 +109,7 @@ class Machines:
         directory.prepare(spec)
         with directory.console.open("ab") as console:
             process = await asyncio.create_subprocess_exec(
-                *launch_command(self.isolation),
+                *launch_command(self.isolation, group=self._links.group_file(spec.name)),
                 cwd=directory.path,
                 env=_init_environment(spec),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -119,6 +122,7 @@ class Machines:
             directory.record_run(identity)
         running = _Running(spec=spec, process=process)
         self._running[spec.name] = running
+        self._links.attach(spec.name, address=spec.address, always=_metadata_of(spec))
         running.watcher = asyncio.create_task(self._watch(spec.name, running))
 
     async def shut_down(self, name: str, grace_s: float) -> None:
@@ -173,6 +177,29 @@ class Machines:
         running.frozen = False
         await asyncio.to_thread(processes.signal_tree, running.process.pid, signal.SIGCONT)
 
+    @property
+    def links(self) -> bool:
+        """Whether links can be cut here."""
+        return self._links.available
+
+    @property
+    def links_reason(self) -> str:
+        """Why links cannot be cut; empty when they can."""
+        return self._links.reason
+
+    def link(self, name: str) -> LinkFault:
+        """Return what is wrong with a machine's network link."""
+        return self._links.state(name)
+
+    async def set_link(self, name: str, fault: LinkFault) -> None:
+        """Cut a machine's link, make it lose packets, or mend it; it is mended when it ends.
+
+        Raises:
+            LinksUnavailable: It is not possible here.
+        """
+        self._need(name)
+        await self._links.set(name, fault, pids=lambda: self.pids(name))
+
     async def wipe(self, name: str) -> None:
         """Kill a machine and delete its directory; it may never have existed."""
         await self.kill(name)
@@ -181,6 +208,7 @@ class Machines:
     async def close(self) -> None:
         """Kill every machine."""
         await asyncio.gather(*(self.kill(name) for name in list(self._running)))
+        self._links.close()
 
     def alive(self, name: str) -> bool:
         """Whether its init runs (also while frozen)."""
@@ -281,11 +309,7 @@ class Machines:
                 processes.signal_tree(running.process.pid, signal.SIGKILL)
             return processes.send(running.process.pid, number)
         # the process we started is `unshare`; the init is its only child
-        inits = [
-            stat.pid
-            for stat in processes.snapshot().values()
-            if stat.parent == running.process.pid and stat.state != "Z"
-        ]
+        inits = processes.children(running.process.pid)
         reached = [processes.send(pid, number) for pid in inits]
         return any(reached)
 
@@ -293,6 +317,7 @@ class Machines:
         code = await running.process.wait()
         self._running.pop(name, None)
         self.directory(name).clear_run()
+        await self._links.detach(name)
         running.gone.set()
         if not running.ending:
             log.info("machine %s ended by itself (%s)", name, code)
@@ -315,6 +340,12 @@ def _init_environment(spec: MachineSpec) -> dict[str, str]:
         "MACHINE_SSH_PORT": str(spec.ssh_port if spec.ssh else 0),
         "MACHINE_USER": spec.user,
     }
+
+
+def _metadata_of(spec: MachineSpec) -> tuple[str, ...]:
+    """Return the address of its metadata server: its host serves that, whatever link is cut."""
+    host = None if spec.metadata_url is None else urlsplit(spec.metadata_url).hostname
+    return () if host is None else (host,)
 
 
 def _tree_bytes(path: Path) -> int:

@@ -32,11 +32,23 @@ def detect_isolation() -> Isolation:
     return "namespaces" if tried.returncode == 0 else "directory"
 
 
-def launch_command(isolation: Isolation) -> list[str]:
+def launch_command(isolation: Isolation, *, group: Path | None = None) -> list[str]:
     """Return the command line that becomes the machine's process tree.
 
     It must be started in the machine's directory, with the environment of `engine.py`.
+
+    Args:
+        isolation: What it lives in.
+        group: The file by which a process joins the machine's cgroup, if it is to have one.
     """
+    command = _command(isolation)
+    if group is None:
+        return command
+    # by itself and first: a socket belongs to the group that its process was in when it was made
+    return ["sh", "-c", 'echo $$ >"$0"; exec "$@"', str(group), *command]
+
+
+def _command(isolation: Isolation) -> list[str]:
     if isolation == "namespaces":
         # setpriv: the tree dies with simcloud, whatever kills simcloud
         return ["setpriv", "--pdeathsig", "KILL", *_UNSHARE, "sh", str(_HERE / "init.sh")]

@@ -117,6 +117,17 @@ def descendants(root: int, table: Mapping[int, ProcessStat]) -> list[ProcessStat
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Return the living children of a process, as quickly as the kernel can tell."""
+    try:
+        listed = (_PROC / f"{pid}/task/{pid}/children").read_text()
+    except OSError:
+        # not every kernel keeps the list; for a process that is gone this finds nothing either
+        return [s.pid for s in snapshot().values() if s.parent == pid and s.state != "Z"]
+    found = [read_stat(int(child)) for child in listed.split()]
+    return [stat.pid for stat in found if stat is not None and stat.state != "Z"]
+
+
 def send(pid: int, number: signal.Signals) -> bool:
     """Signal `pid`; return False when it is already gone."""
     try:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from simcloud import control_links
 from simcloud.control_body import read_body
 from simcloud.vast.cloud import VastCloud
 from simcloud.vast.errors import VastError
@@ -132,6 +133,9 @@ def _instance_routes(cloud: VastCloud) -> list[Route]:
     async def thaw(instance: Instance, body: NoBody) -> None:
         await cloud.context.machines.thaw(instance.name)
 
+    async def link(instance: Instance, body: control_links.LinkChange) -> None:
+        await control_links.change(cloud.context.machines, instance.name, body)
+
     async def metrics(instance: Instance, body: Metrics) -> None:
         fixed = body.model_dump(exclude_unset=True)
         instance.fixed_metrics = fixed or None
@@ -164,6 +168,7 @@ def _instance_routes(cloud: VastCloud) -> list[Route]:
         "kill": (NoBody, kill),
         "freeze": (NoBody, freeze),
         "thaw": (NoBody, thaw),
+        "link": (control_links.LinkChange, link),
         "metrics": (Metrics, metrics),
         "price-increase": (PriceFactor, increase),
         "bandwidth": (Bandwidth, bandwidth),
@@ -204,6 +209,7 @@ def _inside(cloud: VastCloud, instance: Instance) -> dict[str, Any]:
         "machine": instance.name,
         "machine_alive": cloud.context.machines.alive(instance.name),
         "machine_frozen": cloud.context.machines.frozen(instance.name),
+        "machine_link": control_links.shown(cloud.context.machines, instance.name),
         "host_online": host.online,
         "gpu_name": host.gpu,
         "num_gpus": slot.num_gpus,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from simcloud.machines import LinkFault
 from simcloud.vast.host import Host
 from simcloud.vast.instance import Instance
 from simcloud.vast.roster import Roster
@@ -24,8 +25,8 @@ class Outages:
 
         Args:
             host: Which.
-            network_only: Its machines go on living, cut off (they are frozen); otherwise the
-                power is gone.
+            network_only: Its machines go on living, cut off (frozen where links cannot be cut);
+                otherwise the power is gone.
         """
         if not host.online:
             return
@@ -83,7 +84,10 @@ class Outages:
 
     async def _lose_sight(self, instance: Instance, network_only: bool) -> None:
         if network_only and self._machines.alive(instance.name):
-            await self._machines.freeze(instance.name)
+            if self._machines.links:
+                await self._machines.set_link(instance.name, LinkFault(cut="both"))
+            else:
+                await self._machines.freeze(instance.name)
         else:
             await self._roster.containers.end(instance)
         instance.actual_status = "unknown"
@@ -93,8 +97,13 @@ class Outages:
         self._roster.save(instance)
 
     async def _regain(self, instance: Instance, host: Host, *, moved: bool) -> None:
-        if self._machines.frozen(instance.name) and not moved:
-            await self._machines.thaw(instance.name)
+        frozen = self._machines.frozen(instance.name)
+        cut = not self._machines.link(instance.name).sound
+        if (frozen or cut) and not moved:
+            if frozen:
+                await self._machines.thaw(instance.name)
+            if cut:
+                await self._machines.set_link(instance.name, LinkFault())
             instance.actual_status = "running"
             self._roster.save(instance)
             return

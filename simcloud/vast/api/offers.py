@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from simcloud import control_links
 from simcloud.faults import FaultRule
 from simcloud.vast.api.endpoint import Call, Endpoint
 from simcloud.vast.cloud import VastCloud
@@ -20,7 +21,7 @@ SEARCH_EFFECTS = frozenset({"empty_offers", "search_quota_exceeded"})
 CREATE_EFFECTS = frozenset(
     {"offer_gone", "created_but_error", "born_stopped", "insufficient_credit"}
 )
-LATER_EFFECTS = frozenset({"outbid_after", "host_offline_after", "kill_after"})
+LATER_EFFECTS = frozenset({"outbid_after", "host_offline_after", "kill_after", "cut_after"})
 """Fault effects of searches, of creates, and of the time after a create."""
 
 
@@ -213,6 +214,9 @@ def _schedule(cloud: VastCloud, instance: Instance) -> None:
         case "host_offline_after":
             host = cloud.roster.host_of(instance)
             later(seconds, lambda: cloud.outages.go_offline(host, network_only=False))
+        case "cut_after":
+            fault = control_links.link_of(rule)
+            later(seconds, lambda: cloud.context.machines.set_link(instance.name, fault))
         case _:
             later(seconds, lambda: cloud.context.machines.crash(instance.name))
 
