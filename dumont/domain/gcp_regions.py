@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from dumont.domain.countries import COUNTRIES
 from dumont.domain.instances import Model
 from dumont.domain.places import Place, distance_km
 
@@ -20,6 +21,10 @@ FIBRE_KM_PER_MS = 299_792.458 / 1000 * 2 / 3
 """Light in fibre: two thirds of its speed in vacuum."""
 
 SHORT_RTT_MS = 5.0
+
+OTHER_CONTINENT = 2.0
+"""How many times nearer a region on another continent must be to be preferred: cables and data protection
+follow continents. Greece belongs to Milan, not to Tel Aviv; Morocco to Madrid, not to Johannesburg."""
 
 
 class GcpRegion(NamedTuple):
@@ -99,7 +104,9 @@ class ZoneChoice(Model):
 def nearest_zones(
     place: Place | None, zones: Iterable[str], *, avoid: Collection[str] = ()
 ) -> list[ZoneChoice]:
-    """Sort zones that are up by their distance from a place.
+    """Sort zones that are up by their great-circle distance from a place, its own continent first.
+
+    A region on another continent counts as `OTHER_CONTINENT` times as far as it is.
 
     Args:
         place: Where the primary stands; None when nobody knows. Then no distance is known either, and
@@ -116,7 +123,7 @@ def nearest_zones(
         for zone in set(zones)
         if zone not in avoid and region_of(zone) not in avoid
     ]
-    return sorted(choices, key=_order)
+    return sorted(choices, key=lambda choice: _order(place, choice))
 
 
 def region_of(zone: str) -> str:
@@ -152,8 +159,16 @@ def _choice(place: Place | None, zone: str) -> ZoneChoice:
     return ZoneChoice(zone=zone, region=name, km=km, least_rtt_ms=least_rtt_ms(km))
 
 
-def _order(choice: ZoneChoice) -> tuple[bool, float, str]:
-    return choice.km is None, choice.km or 0.0, choice.zone
+def _order(place: Place | None, choice: ZoneChoice) -> tuple[bool, float, str]:
+    if place is None or choice.km is None:
+        return True, 0.0, choice.zone
+    same = _continent(place.country) == _continent(REGIONS[choice.region].country)
+    return False, choice.km * (1 if same else OTHER_CONTINENT), choice.zone
+
+
+def _continent(country: str) -> str | None:
+    known = COUNTRIES.get(country)
+    return known.continent if known else None
 
 
 def _rounded(km: float) -> int:
