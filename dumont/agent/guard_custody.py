@@ -45,6 +45,7 @@ class Custody:
         self._heal_after_s = _HEAL_S[0]
         self._healed_at: float | None = None
         self._next_scan = 0.0
+        self._taken_at = time.monotonic()
         self._people: list[logins.Session] | None = None
         self._people_at = 0.0
         self._active_at: float | None = None
@@ -99,6 +100,7 @@ class Custody:
         if state is None or state.authority != authority.STANDBY:
             self._people = self._active_at = self._sample = self._quiesced_at = None
             self._next_scan = 0.0
+            self._taken_at = time.monotonic()
             return
         self._end_quiescing(state)
         if time.monotonic() - self._people_at >= _ACTIVITY_S:
@@ -140,7 +142,7 @@ class Custody:
             state is None
             or not authority.may_heal(state)
             or guard.preemption.preempting
-            or guard.link.up_for() < patience
+            or min(guard.link.up_for(), time.monotonic() - self._taken_at) < patience
         ):
             return
         before = guard.fresh_look()

@@ -25,13 +25,13 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dumont.agent import processes, store
 from dumont.agent.errors import AgentError
-from dumont.agent.haproxy_config import BACKEND, Settings, render, shape_of
+from dumont.agent.haproxy_config import BACKEND, STANDBYS, Settings, render, shape_of
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -166,14 +166,21 @@ class HAProxy:
             raise AgentError(f"haproxy: {command}: {answer}")
 
     def servers(self) -> dict[str, Server]:
-        """`FRONTEND`, `primary` and `standby`. Raises AgentError."""
+        """`FRONTEND`, `primary` and `standby` (both entries together). Raises AgentError."""
         text = self.command("show stat").lstrip("# ")
         found = {}
         for row in csv.DictReader(text.splitlines()):
             if row.get("pxname") == BACKEND:
                 found[row["svname"]] = _server(row)
-        if not {"FRONTEND", "primary", "standby"} <= set(found):
+        if not {"FRONTEND", "primary", *STANDBYS} <= set(found):
             raise AgentError("haproxy does not show its servers")
+        one, other = (found[name] for name in STANDBYS)
+        found["standby"] = replace(
+            one,
+            sessions=one.sessions + other.sessions,
+            total=one.total + other.total,
+            bytes_in=one.bytes_in + other.bytes_in,
+        )
         return found
 
     def end_sessions(self, server: str, *, young: bool) -> None:
@@ -184,7 +191,8 @@ class HAProxy:
             young: Those as well that are less than a second old, and may be connecting still.
         """
         if young:
-            self.change(f"shutdown sessions server {BACKEND}/{server}")
+            for name in STANDBYS if server == "standby" else (server,):
+                self.change(f"shutdown sessions server {BACKEND}/{name}")
             return
         for line in self.command("show sess").splitlines():
             found = _SESSION.match(line)

@@ -1,4 +1,9 @@
-"""HAProxy's configuration: one frontend, the primary, the standby as its backup. Pure."""
+"""HAProxy's configuration: one frontend, the primary while it is up, the standby otherwise. Pure.
+
+The standby is there twice and is not called `backup`, but `use-server` sends everything to the primary as
+long as that is up. The reason is a rule of HAProxy: a connection that a server refused is tried again
+at once only when two other active servers are left; otherwise it waits for `timeout connect` first.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,17 @@ from dataclasses import dataclass
 
 BACKEND = "ssh"
 PRIMARY = BACKEND + "/primary"
+STANDBYS = ("standby", "standby-too")
+"""Two names of this machine's own sshd."""
 
 NEVER = 1_000_000_000
 """Good checks in a row until a server comes up by itself: at two a second, 15 years."""
 
-_FORMAT = 2
+_FORMAT = 4
 """Raise it when `render` changes: a running HAProxy of another format is replaced."""
+
+_FAST_MS = 10
+"""Between a failed check and the next, where more than one must fail."""
 
 _IDLE = "20d"
 """Idle sessions are ended by keep-alive, not by a clock; HAProxy's longest time is 24.8 days."""
@@ -79,10 +89,13 @@ backend {BACKEND}
   option tcp-check
   tcp-check connect
   tcp-check expect rstring ^SSH-2.0
+  use-server primary if {{ srv_is_up(primary) }}
   server primary {settings.primary or "127.0.0.1:1"}{disabled} check \
-inter {settings.inter_ms}ms downinter {settings.down_inter_ms}ms \
+inter {settings.inter_ms}ms fastinter {min(settings.inter_ms, _FAST_MS)}ms \
+downinter {settings.down_inter_ms}ms \
 fall {settings.fall} rise {NEVER} observe layer4 error-limit 1 on-error mark-down
-  server standby {settings.standby} backup
+  server standby {settings.standby}
+  server standby-too {settings.standby}
 """
 
 
