@@ -131,6 +131,8 @@ def decide(evidence: Evidence, *, moved: bool = False) -> Decision:
         return Decision.RETURN if steady else Decision.WAIT
     if guard.link == "up":
         return Decision.WAIT
+    if ended and guard.link == "down":
+        return Decision.REPLACE  # the provider's proof, and the link: there is nothing to wait for
     return Decision.REPLACE if may_replace(witnesses(evidence), now=evidence.at) else Decision.WAIT
 
 
