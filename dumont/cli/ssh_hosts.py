@@ -1,7 +1,8 @@
 """The machines this user can `ssh` to: remembered here, rendered for OpenSSH, nothing else.
 
-`hosts.json` is ours; `ssh_config` and `known_hosts` beside it are made from it each time. What a
-server says about an address is checked before it gets into a file that OpenSSH obeys.
+`hosts.json` is ours; `ssh_config`, `known_hosts` and the proxy's files (`ssh_addresses`) are made from
+it each time. What a server says about an address is checked before it gets into a file that OpenSSH
+obeys.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dumont.cli.credentials import config_dir, load
 from dumont.cli.files import locked, make_private_dir, replace_file
+from dumont.cli.ssh_addresses import mark_fresh, proxy_command, write_addresses
 from dumont.cli.ssh_keys import default_key
 from dumont.domain.errors import DumontError, InvalidInput
 from dumont.domain.instances import SshAddress
@@ -36,6 +38,9 @@ class Host(BaseModel):
     machine_id: str
     name: str
     address: SshAddress
+    """The stable one, where the machine has it."""
+    direct: SshAddress | None = None
+    """The GPU itself, for when the stable address does not answer."""
     host_key: str
     """Type and key; the machine proves itself with it for its whole life."""
     identity: Path | None = None
@@ -107,6 +112,7 @@ def change_hosts(*, edit: Callable[[Hosts], None]) -> Hosts:
                 replace_file(path=path, content=hosts.model_dump_json(indent=2).encode() + b"\n")
             _write(ssh_config_path(), render_ssh_config(hosts=hosts.hosts))
             _write(known_hosts_path(), render_known_hosts(hosts=hosts.hosts))
+            write_addresses(hosts=hosts.hosts)
             return hosts
     except OSError as error:
         raise InvalidInput(
@@ -136,7 +142,10 @@ def remember(*, server: str, machine: MachineView, identity: Path | None = None)
     def edit(hosts: Hosts) -> None:
         _place(hosts, server=server, machine=machine, identity=identity)
 
-    return change_hosts(edit=edit).find(server=server, ref=machine.machine_id)
+    known = change_hosts(edit=edit).find(server=server, ref=machine.machine_id)
+    if known is not None:
+        mark_fresh(machine_ids=[known.machine_id])
+    return known
 
 
 def remember_all(*, server: str, machines: Iterable[MachineView]) -> None:
@@ -150,6 +159,7 @@ def remember_all(*, server: str, machines: Iterable[MachineView]) -> None:
             _place(hosts, server=server, machine=machine, identity=None)
 
     change_hosts(edit=edit)
+    mark_fresh(machine_ids=ids)
 
 
 def host_of(*, server: str, machine: MachineView, identity: Path | None = None) -> Host | None:
@@ -161,8 +171,12 @@ def host_of(*, server: str, machine: MachineView, identity: Path | None = None) 
     if machine.ssh is None or machine.host_key is None:
         return None
     key = " ".join(machine.host_key.split()[:2])
+    direct = machine.direct
+    if direct is not None and (direct == machine.ssh or direct.user != machine.ssh.user):
+        direct = None
     for what, value, allowed in (
         ("host", machine.ssh.host, _HOST),
+        ("direct host", direct.host if direct else machine.ssh.host, _HOST),
         ("user", machine.ssh.user, _USER),
         ("machine_id", machine.machine_id, _ID),
         ("host_key", key, _KEY),
@@ -179,6 +193,7 @@ def host_of(*, server: str, machine: MachineView, identity: Path | None = None) 
         machine_id=machine.machine_id,
         name=check_machine_name(machine.name),
         address=machine.ssh,
+        direct=direct,
         host_key=key,
         identity=identity,
     )
@@ -194,8 +209,10 @@ def ssh_options(*, host: Host) -> dict[str, str]:
         "UserKnownHostsFile": _quoted(known_hosts_path()),
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
-        "ServerAliveInterval": "15",
-        "ServerAliveCountMax": "4",
+        "ProxyCommand": proxy_command(machine_id=host.machine_id),
+        # A link that dies without a word is noticed within 15 s.
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "3",
     }
     key = host.identity
     if key is None and (usual := default_key()) is not None:

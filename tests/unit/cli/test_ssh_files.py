@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dumont.cli import credentials, ssh_hosts, ssh_include, ssh_keys
+from dumont.cli import credentials, ssh_addresses, ssh_hosts, ssh_include, ssh_keys
 from dumont.cli.credentials import Server
 from dumont.domain.errors import DumontError, InvalidInput, PreconditionFailed
 from dumont.domain.resources import MachineView
@@ -236,7 +236,9 @@ def test_nothing_a_server_says_becomes_a_directive(home: Path, changes: dict[str
         return
     config = ssh_hosts.ssh_config_path().read_text() + ssh_hosts.known_hosts_path().read_text()
     assert config.count("Host dumont-") == 1
-    assert "ProxyCommand" not in config
+    (proxy,) = [line.strip() for line in config.splitlines() if "ProxyCommand" in line]
+    command = ssh_addresses.proxy_command(machine_id="m000000000001")
+    assert proxy == f"ProxyCommand {command}"
     assert "*" not in config
 
 

@@ -3,64 +3,25 @@
 from __future__ import annotations
 
 import getpass
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
+from tests.unit.cli.box import Box, sshd
 from tests.unit.cli.conftest import make_key
 from tests.unit.cli.fake_api import FakeApi
-
-SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
-
-
-class Box(NamedTuple):
-    """An sshd that lets the user's key in."""
-
-    host: str
-    port: int
-    host_key: str
 
 
 @pytest.fixture
 def box(tmp_path: Path, ssh_key: Path) -> Iterator[Box]:
-    folder = tmp_path / "box"
-    folder.mkdir()
-    make_key(folder / "host_key")
-    (folder / "authorized_keys").write_text(ssh_key.with_suffix(".pub").read_text())
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.9.8.7", 0))
-        port = free.getsockname()[1]
-    options = {
-        "ListenAddress": "127.9.8.7",
-        "Port": port,
-        "HostKey": folder / "host_key",
-        "AuthorizedKeysFile": folder / "authorized_keys",
-        "StrictModes": "no",
-        "PidFile": "none",
-        "UsePAM": "no",
-    }
-    arguments = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    process = subprocess.Popen(
-        [SSHD, "-D", "-e", "-f", "/dev/null", *arguments], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "listening on" in line:
-            break
-    host_key = (folder / "host_key.pub").read_text().rsplit(" ", 1)[0]
-    yield Box("127.9.8.7", port, host_key)
-    process.terminate()
-    process.wait(10)
+    make_key(tmp_path / "host_key")
+    with sshd(tmp_path / "box", ssh_key=ssh_key, host_key=tmp_path / "host_key") as running:
+        yield running
 
 
 def at(fake: FakeApi, box: Box, **changes: Any) -> dict[str, Any]:
