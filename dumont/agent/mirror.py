@@ -34,7 +34,7 @@ _PASS_EVERY_S = 60.0
 _RETRY_PASS_S = 3.0
 _ASK_AUTHORITY_EVERY_S = 1.0
 _SURVEY_EVERY_S = 900.0
-_NOTE_EVERY_S = 3.0
+_NOTE_EVERY_S = 0.9
 _SILENT_S = 10.0
 """A mark that has not arrived for so long means that the mirror is not working."""
 _RESTART_BACKOFF_S = (0.2, 30.0)
@@ -131,6 +131,7 @@ class Mirror:
 
     def compared(self, moment: dict[str, Any]) -> None:
         """A barrier compared all that changed before this moment (`since.moment`)."""
+        restored.note_replicated(self._paths, moment["at"])
         self._save({**self._state(), "compared": moment})
 
     def compared_since(self) -> float | None:
@@ -350,7 +351,7 @@ class Mirror:
         state = {
             "status": status,
             "reason": reason,
-            "lag_s": self.marks.lag_s(oldest),
+            "lag_s": None if self.fenced else self.marks.lag_s(oldest),
             "replicated_at": None if replicated_at is None else timestamp(replicated_at),
             "pending_files": files,
             "pending_bytes": size,
@@ -358,10 +359,10 @@ class Mirror:
         }
         changed = (status, reason) != self._published
         self._published = (status, reason)
-        self._context.publish("protection", state, now=changed)
         if changed:
             self._log.info("%s %s", status, reason)
             self._context.tell(_for_people(status, reason))
+        self._context.publish("protection", state, now=changed)
 
     def _judge(self) -> tuple[str, str]:
         if self._context.fenced.is_set():

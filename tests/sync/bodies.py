@@ -172,6 +172,21 @@ class Bodies:
         for pid in [supervisor, *pids]:
             kill(pid)
 
+    def reset(self) -> None:
+        """Be as new: authority here, nothing in the workspace, everything mirrored."""
+        self.excludes = []
+        self.give_authority("primary")
+        if self.sshd is None:
+            self.start_sshd()
+        for path in self.workspace.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path) if path.name != ".dumont" else None
+            else:
+                path.unlink()
+        self.apply()
+        self.wait_protected()
+        wait_until(lambda: os.listdir(self.standby) == [".dumont"], "the standby is empty, too")
+
     def close(self) -> None:
         """End everything."""
         self.run("stop", check=False)

@@ -49,7 +49,13 @@ def test_an_empty_primary_gets_everything_and_a_small_delta_in_the_end(
     assert json.loads((bodies.standby / ".dumont/mark").read_text())["sequence"] > 90
 
 
-def test_edits_that_never_reached_the_standby_are_kept_beside(bodies: Bodies) -> None:
+def test_edits_that_never_reached_the_standby_are_kept_beside(
+    make_bodies: Callable[..., Bodies],
+) -> None:
+    bodies = make_bodies()
+    bodies.start_sshd()
+    bodies.apply()
+    bodies.wait_protected()
     (bodies.workspace / "both").write_text("before")
     (bodies.workspace / "untouched").write_text("same")
     bodies.run("flush")
