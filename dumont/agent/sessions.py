@@ -63,7 +63,10 @@ def find(*, sshd: tuple[str, int], haproxy_pid: int | None) -> list[Session]:
         connections[inode][0] for inode in _inodes(haproxy_pid or 0) if inode in connections
     }
     found = []
+    here = _link("/proc/self/ns/net")
     for pid, user, tty in _logins():
+        if _link(f"/proc/{pid}/ns/net") not in ("", here):
+            continue  # a container's, or another machine's on the same host
         pairs = [connections[inode] for inode in _inodes(pid) if inode in connections]
         ours = [pair for pair in pairs if pair[0] == sshd or _is_any(sshd, pair[0])]
         if pairs and not ours:
