@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from activities.vms import PickZones, PlaceZones, ZonePick
 from dumont.config import Settings
 from dumont.domain.gcp_regions import nearest_zones
-from dumont.domain.places import parse_location
+from dumont.domain.locations import parse_location
 from dumont.domain.standby_cost import standby_cost
 
 

@@ -5,7 +5,7 @@ population (GeoNames, towns of 500 people and more, CC BY 4.0, as of 2026-11). A
 would put Canadian hosts into Nunavut and Russian ones into Siberia. Continents are GeoNames' as well.
 Kosovo (`XK`) is no part of the standard, but databases of addresses know it.
 
-Data only; `dumont.domain.places` reads it.
+Data only; `dumont.domain.locations` reads it.
 """
 
 from __future__ import annotations

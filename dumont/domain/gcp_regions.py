@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dumont.domain.countries import COUNTRIES
 from dumont.domain.instances import Model
-from dumont.domain.places import Place, distance_km
+from dumont.domain.locations import Place, distance_km
 
 FIBRE_KM_PER_MS = 299_792.458 / 1000 * 2 / 3
 """Light in fibre: two thirds of its speed in vacuum."""

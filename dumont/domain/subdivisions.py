@@ -4,7 +4,7 @@ Codes and names are those of ISO 3166-2, with English names where people use the
 the people are: the mean of the towns on the sphere, weighted by population (GeoNames, towns of 500
 people and more, CC BY 4.0, as of 2026-11). So Oregon is near Portland and Quebec near Montréal.
 
-Data only; `dumont.domain.places` reads it.
+Data only; `dumont.domain.locations` reads it.
 """
 
 from __future__ import annotations

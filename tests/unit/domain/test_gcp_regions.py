@@ -14,7 +14,7 @@ from dumont.domain.gcp_regions import (
     nearest_zones,
     region_of,
 )
-from dumont.domain.places import Place, distance_km, parse_location
+from dumont.domain.locations import Place, distance_km, parse_location
 from dumont.domain.subdivisions import SUBDIVISIONS
 
 ZONES = [f"{region}-{letter}" for region in REGIONS for letter in "abc"]
