@@ -17,6 +17,7 @@ from api.metrics import CONTENT_TYPE
 from api.openapi import DESCRIPTION, TAGS, describe
 from api.owner import ensure_owner
 from api.routes import (
+    agent,
     api_keys,
     auth,
     codec,
@@ -24,7 +25,9 @@ from api.routes import (
     machines,
     meta,
     offers,
+    protection,
     ssh_keys,
+    webhooks,
 )
 from api.routes import events as event_routes
 from api.services import Services, compose
@@ -86,7 +89,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_routes(app: FastAPI, services: Services) -> None:
     v1 = APIRouter(prefix=PREFIX)
-    for part in (machines, event_routes, offers, auth, api_keys, ssh_keys, codec, health, meta):
+    for part in (machines, protection, event_routes, offers, auth, api_keys, ssh_keys):
+        v1.include_router(part.router)
+    for part in (agent, webhooks, codec, health, meta):
         v1.include_router(part.router)
     app.include_router(v1)
     app.include_router(docs_ui.router)

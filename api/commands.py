@@ -19,6 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowFailureError,
+    WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
     WorkflowUpdateStage,
@@ -30,16 +31,20 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.accounts import AccountStatus
 from activities.market import Browse, Browsed
+from activities.mirroring import FlushAsk
 from dumont.config import Settings
-from dumont.domain.errors import DependencyUnavailable, DumontError, NotFound
-from dumont.domain.machine import MachineSpec, Timing
+from dumont.domain.errors import Conflict, DependencyUnavailable, DumontError, NotFound
+from dumont.domain.machine import MachineSpec, MachineState
+from dumont.domain.protection import AgentNews, Barrier
 from dumont.temporal.client import connect
 from dumont.temporal.codec import CodecKey
 from dumont.temporal.failures import error_of
-from dumont.temporal.ids import machine_workflow_id
+from dumont.temporal.ids import fleet_watch_id, machine_workflow_id
 from dumont.temporal.queues import CONTROL
-from workflows.lookups import BrowseOffers, FetchLogs, ProviderAccounts
-from workflows.machine import DestroyRequest, Machine, MachineInput
+from workflows.failover import DrillRequest
+from workflows.fleet_watch import FleetWatch
+from workflows.lookups import BrowseOffers, FetchLogs, Flush, ProviderAccounts
+from workflows.machine import DestroyRequest, FailBackRequest, Machine, MachineInput
 
 DEPENDENCY: Final = "temporal"
 WORKER: Final = "worker"
@@ -50,6 +55,9 @@ _UPDATE: Final = timedelta(seconds=10)
 """An update is accepted by a worker, not by the server: time for one that has to load history."""
 _LOOKUP: Final = timedelta(seconds=30)
 _LOOKUP_WAIT_S: Final = 35.0
+_FLUSH: Final = timedelta(minutes=11)
+"""The agent's own ten minutes, and a minute to reach it."""
+_FLUSH_WAIT_S: Final = 665.0
 
 
 class Commands:
@@ -114,6 +122,66 @@ class Commands:
                     raise NotFound(f"no workflow of machine {machine_id} runs") from error
                 raise
 
+    async def drill(self, machine_id: str, request: DrillRequest, *, update_id: str) -> None:
+        """Ask a machine to fail over on purpose; returns once that is durable.
+
+        Raises:
+            Conflict: Its state does not allow it now.
+            NotFound: No such workflow runs.
+            DependencyUnavailable: Nobody accepted it. Ask again with the same `update_id`.
+        """
+        async with self._commanding(machine_id) as machine:
+            await machine.execute_update(Machine.drill, request, id=update_id, rpc_timeout=_UPDATE)
+
+    async def fail_back(self, machine_id: str, request: FailBackRequest, *, update_id: str) -> None:
+        """Ask a machine to return to its GPU as soon as it can. Raises like `drill`."""
+        async with self._commanding(machine_id) as machine:
+            await machine.execute_update(
+                Machine.fail_back, request, id=update_id, rpc_timeout=_UPDATE
+            )
+
+    async def flush(self, machine_id: str) -> Barrier:
+        """Wait until everything written before is on the machine's standby; ten minutes at most.
+
+        Raises:
+            DumontError: Why it cannot be promised.
+            DependencyUnavailable: Temporal or the workers do not answer.
+        """
+        async with self._looking_up(within_s=_FLUSH_WAIT_S) as client:
+            return await client.execute_workflow(
+                Flush.run,
+                FlushAsk(machine_id=machine_id),
+                id=f"flush/{machine_id}/{uuid.uuid4()}",
+                task_queue=CONTROL,
+                execution_timeout=_FLUSH,
+            )
+
+    async def tell_agent_news(self, machine_id: str, news: AgentNews) -> None:
+        """Tell a machine that something changed at one of its agents.
+
+        Raises:
+            NotFound: No such workflow runs.
+            DependencyUnavailable: Temporal does not answer.
+        """
+        async with self._commanding(machine_id) as machine:
+            await machine.signal(Machine.agent_news, news, rpc_timeout=_CALL)
+
+    async def wake_watches(self, provider: str) -> int:
+        """Let the watches over a provider's accounts look now; returns how many there are.
+
+        Raises:
+            DependencyUnavailable: Temporal does not answer.
+        """
+        prefix, woken = fleet_watch_id(provider, ""), 0
+        async with self._answering() as client:
+            query = "WorkflowType = 'FleetWatch' AND ExecutionStatus = 'Running'"
+            async for found in client.list_workflows(query, rpc_timeout=_CALL):
+                if found.id.startswith(prefix):
+                    handle = client.get_workflow_handle_for(FleetWatch.run, found.id)
+                    await handle.signal(FleetWatch.wake, rpc_timeout=_CALL)
+                    woken += 1
+        return woken
+
     async def browse_offers(self, ask: Browse) -> Browsed:
         """What the market rents now.
 
@@ -169,10 +237,31 @@ class Commands:
             return len(answer.pollers)
 
     @asynccontextmanager
-    async def _looking_up(self) -> AsyncIterator[Client]:
+    async def _commanding(
+        self, machine_id: str
+    ) -> AsyncIterator[WorkflowHandle[Machine, MachineState]]:
+        """A machine that is asked something; its refusal is told in our words.
+
+        Its handlers only note the wish: their result is awaited, for a refusal is one.
+        """
+        async with self._answering() as client:
+            try:
+                yield client.get_workflow_handle_for(Machine.run, machine_workflow_id(machine_id))
+            except WorkflowUpdateFailedError as failure:
+                refused = error_of(failure.cause)
+                raise Conflict(refused.message, hint=refused.hint) from failure
+            except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+                raise _no_worker() from error
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message:
+                    raise NotFound(f"no workflow of machine {machine_id} runs") from error
+                raise
+
+    @asynccontextmanager
+    async def _looking_up(self, *, within_s: float = _LOOKUP_WAIT_S) -> AsyncIterator[Client]:
         """A client for a workflow whose answer is awaited; its failure is told in our words."""
         try:
-            async with asyncio.timeout(_LOOKUP_WAIT_S), self._answering() as client:
+            async with asyncio.timeout(within_s), self._answering() as client:
                 try:
                     yield client
                 except WorkflowFailureError as failure:

@@ -48,6 +48,7 @@ STATUS: Final[dict[str, int]] = {
     "instance_gone": 409,
     "instance_dead": 409,
     "not_ready": 409,
+    "agent_refused": 409,
     "machine_error": 409,
     "internal": 500,
 }

@@ -22,9 +22,13 @@ log = structlog.get_logger("api.access")
 MAX_BODY: Final = 1 << 20
 MAX_CODEC_BODY: Final = 16 << 20
 """Temporal's Web UI sends whole histories of payloads."""
+MAX_MACHINE_BODY: Final = 64 << 10
+"""Agents and providers have little to say, and are not trusted with more."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _CODEC: Final = "/api/v1/codec/"
+_AGENT: Final = "/api/v1/agent/"
+_WEBHOOKS: Final = "/api/v1/webhooks/"
 
 
 class RequestContext:
@@ -66,7 +70,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_on)
         except Exception:
-            log.exception("unexpected_error", method=scope["method"], path=scope["path"])
+            log.exception("unexpected_error", method=scope["method"], path=_shown(scope["path"]))
             if status:
                 raise
             await errors.unexpected(Request(scope))(scope, receive, send_on)
@@ -81,7 +85,7 @@ class RequestContext:
         log.debug(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=_shown(scope["path"]),
             status=status,
             ms=round(seconds * 1000, 1),
         )
@@ -98,7 +102,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_CODEC_BODY if scope["path"].startswith(_CODEC) else MAX_BODY
+        limit = _limit(scope["path"])
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             await errors.too_large(Request(scope), limit=limit)(scope, receive, send)
@@ -115,6 +119,17 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+def _limit(path: str) -> int:
+    if path.startswith(_CODEC):
+        return MAX_CODEC_BODY
+    return MAX_MACHINE_BODY if path.startswith((_AGENT, _WEBHOOKS)) else MAX_BODY
+
+
+def _shown(path: str) -> str:
+    """A path as logs may have it: what follows in a webhook's is its secret."""
+    return f"{_WEBHOOKS}..." if path.startswith(_WEBHOOKS) else path
 
 
 class CodecCors:

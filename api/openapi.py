@@ -16,10 +16,13 @@ cursor. Writes that create take an `Idempotency-Key`. News come from `GET /event
 
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "machines", "description": "The machines and what happens to them."},
+    {"name": "protection", "description": "Barrier, drill, the way back, receipts of failovers."},
     {"name": "events", "description": "Live news of all your machines."},
     {"name": "offers", "description": "What the market rents."},
     {"name": "auth", "description": "Logging in and out."},
     {"name": "account", "description": "API keys and SSH keys."},
+    {"name": "agents", "description": "Where the agents on machines report."},
+    {"name": "webhooks", "description": "What providers call; it only makes us look sooner."},
     {"name": "codec", "description": "Temporal's payloads, for its Web UI."},
     {"name": "health", "description": "State of this process and of what it stands on."},
     {"name": "meta", "description": "Version and links."},

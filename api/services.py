@@ -15,12 +15,14 @@ from dumont.config import Settings
 from dumont.db.api_keys import ApiKeys
 from dumont.db.engine import Database
 from dumont.db.events import EventLog
+from dumont.db.heartbeats import PostgresHeartbeats
 from dumont.db.login_failures import LoginFailures
 from dumont.db.machines import Machines
+from dumont.db.receipts import PostgresReceipts
 from dumont.db.sessions import Sessions
 from dumont.db.ssh_keys import SshKeys
 from dumont.db.users import Users
-from dumont.security.keys import load_or_create_keys
+from dumont.security.keys import Keys, load_or_create_keys
 from dumont.security.passwords import Passwords
 from dumont.security.tokens import AccessTokens
 from dumont.temporal.codec import CodecKey, EncryptionCodec
@@ -31,6 +33,7 @@ class Services:
     """The parts of one API process."""
 
     settings: Settings
+    keys: Keys
     database: Database
     users: Users
     sessions: Sessions
@@ -38,6 +41,8 @@ class Services:
     ssh_keys: SshKeys
     login_failures: LoginFailures
     machines: Machines
+    heartbeats: PostgresHeartbeats
+    receipts: PostgresReceipts
     event_log: EventLog
     hub: Hub
     commands: Commands
@@ -69,6 +74,7 @@ def compose(settings: Settings) -> Services:
     metrics = Metrics()
     return Services(
         settings=settings,
+        keys=keys,
         database=database,
         users=Users(database),
         sessions=Sessions(database),
@@ -76,6 +82,8 @@ def compose(settings: Settings) -> Services:
         ssh_keys=SshKeys(database),
         login_failures=LoginFailures(database),
         machines=machines,
+        heartbeats=PostgresHeartbeats(database),
+        receipts=PostgresReceipts(database),
         event_log=event_log,
         hub=Hub(
             database=database,

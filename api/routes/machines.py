@@ -55,7 +55,7 @@ Reference = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="Length of the page.")]
 
-_NO_WORKFLOW_HINT: Final = "a sweep restores or closes it within two minutes; ask again then"
+NO_WORKFLOW_HINT: Final = "a sweep restores or closes it within two minutes; ask again then"
 
 
 @router.post(
@@ -266,5 +266,5 @@ async def _destroy(
             raise DependencyUnavailable(
                 f"no workflow of {row.name} runs at this moment",
                 dependency="worker",
-                hint=_NO_WORKFLOW_HINT,
+                hint=NO_WORKFLOW_HINT,
             ) from None

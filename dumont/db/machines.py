@@ -12,10 +12,8 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy.exc
 from sqlalchemy import (
     ColumnElement,
-    Row,
     Select,
     Text,
-    and_,
     case,
     cast,
     delete,
@@ -25,6 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dumont.db.engine import Database
 from dumont.db.events import MACHINES_CHANNEL, notify
@@ -55,7 +54,7 @@ class MirrorSeen(NamedTuple):
 class Standing(NamedTuple):
     """As much of a machine as decides whether a body of it may still write."""
 
-    final: bool
+    phase: MachinePhase
     epoch: int
     standby_id: str | None
     """The instance that is its standby now."""
@@ -185,18 +184,18 @@ class Machines:
             .limit(1)
         )
         async with self._database.reading() as connection:
-            row = (await connection.execute(query)).first()
-        if row is None:
+            found = await _read(connection, query)
+        if not found:
             raise NotFound(
                 f"there is no machine {reference!r}", field="machine", hint="see: dumont ls"
             )
-        return _row(row)
+        return found[0]
 
     async def by_ids(self, machine_ids: Sequence[str]) -> list[MachineRow]:
         """These machines, of whatever owner; unknown ids are left out."""
         query = _rows().where(machines.c.machine_id.in_(machine_ids))
         async with self._database.reading() as connection:
-            return [_row(row) for row in await connection.execute(query)]
+            return await _read(connection, query)
 
     async def standing(self, machine_id: str) -> Standing | None:
         """Who may write a machine's workspace by its record; None when there is no such machine."""
@@ -209,7 +208,7 @@ class Machines:
             row = (await connection.execute(query)).first()
         if row is None:
             return None
-        return Standing(MachinePhase(row.phase).final, row.epoch or 0, row.standby_id)
+        return Standing(MachinePhase(row.phase), row.epoch or 0, row.standby_id)
 
     async def page(
         self,
@@ -231,7 +230,7 @@ class Machines:
         """
         query = page_query(owner_id=owner_id, phases=phases, name=name, after=after, limit=limit)
         async with self._database.reading() as connection:
-            rows = [_row(row) for row in await connection.execute(query)]
+            rows = await _read(connection, query)
         if len(rows) <= limit:
             return rows, None
         last = rows[limit - 1]
@@ -268,9 +267,9 @@ def page_query(
 
 
 def _rows() -> Select[Any]:
-    """Everything a machine's view needs, in one query."""
-    said = heartbeats.c.heartbeat["protection"]
+    """What a machine's view needs of its own tables, in one query."""
     return select(
+        machines.c.machine_id,
         machines.c.name,
         # As text: pydantic reads JSON faster than anybody makes dictionaries of it.
         cast(machines.c.spec, Text).label("spec"),
@@ -279,45 +278,51 @@ def _rows() -> Select[Any]:
         machines.c.created_at,
         machines.c.updated_at,
         machine_secrets.c.host_key_public,
-        heartbeats.c.instance_id.label("heard_id"),
-        heartbeats.c.epoch.label("heard_epoch"),
-        func.extract("epoch", func.now() - heartbeats.c.received_at).label("heard_age"),
+    ).select_from(
+        machines.outerjoin(machine_secrets, machine_secrets.c.machine_id == machines.c.machine_id)
+    )
+
+
+async def _read(connection: AsyncConnection, query: Select[Any]) -> list[MachineRow]:
+    """The rows of a query, with what their primaries said last: a join would cost the page its index."""
+    rows = (await connection.execute(query)).all()
+    mirrors = await _mirrors(connection, [row.machine_id for row in rows])
+    return [
+        MachineRow(
+            name=row.name,
+            spec=MachineSpec.model_validate_json(row.spec),
+            state=MachineState.model_validate_json(row.state),
+            ladder=Ladder.model_validate_json(row.ladder),
+            host_key=row.host_key_public,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            mirror=mirrors.get(row.machine_id),
+        )
+        for row in rows
+    ]
+
+
+async def _mirrors(
+    connection: AsyncConnection, machine_ids: Sequence[str]
+) -> dict[str, MirrorSeen]:
+    if not machine_ids:
+        return {}
+    said = heartbeats.c.heartbeat["protection"]
+    query = select(
+        heartbeats.c.machine_id,
+        heartbeats.c.instance_id,
+        heartbeats.c.epoch,
+        func.extract("epoch", func.now() - heartbeats.c.received_at).label("age_s"),
         said["lag_s"].astext.label("lag_s"),
         said["replicated_at"].astext.label("replicated_at"),
-    ).select_from(
-        machines.outerjoin(
-            machine_secrets, machine_secrets.c.machine_id == machines.c.machine_id
-        ).outerjoin(
-            heartbeats,
-            and_(
-                heartbeats.c.machine_id == machines.c.machine_id,
-                heartbeats.c.role == literal_column(f"'{AgentRole.PRIMARY.value}'"),
-            ),
+    ).where(heartbeats.c.machine_id.in_(machine_ids), heartbeats.c.role == AgentRole.PRIMARY.value)
+    return {
+        row.machine_id: MirrorSeen(
+            instance_id=row.instance_id,
+            epoch=row.epoch,
+            age_s=float(row.age_s),
+            lag_s=float(row.lag_s) if row.lag_s is not None else None,
+            replicated_at=datetime.fromisoformat(row.replicated_at) if row.replicated_at else None,
         )
-    )
-
-
-def _row(row: Row[Any]) -> MachineRow:
-    return MachineRow(
-        name=row.name,
-        spec=MachineSpec.model_validate_json(row.spec),
-        state=MachineState.model_validate_json(row.state),
-        ladder=Ladder.model_validate_json(row.ladder),
-        host_key=row.host_key_public,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        mirror=_mirror(row),
-    )
-
-
-def _mirror(row: Row[Any]) -> MirrorSeen | None:
-    if row.heard_id is None:
-        return None
-    at = row.replicated_at
-    return MirrorSeen(
-        instance_id=row.heard_id,
-        epoch=row.heard_epoch,
-        age_s=float(row.heard_age),
-        lag_s=float(row.lag_s) if row.lag_s is not None else None,
-        replicated_at=datetime.fromisoformat(at) if at is not None else None,
-    )
+        for row in await connection.execute(query)
+    }

@@ -46,8 +46,8 @@ class ProtectionOrder(ProtectionPolicy):
     @property
     def insists(self) -> bool:
         """Whether a deployment without standbys must refuse, not ignore it."""
-        asked = self.model_fields_set - {"enabled"}
-        return self.enabled is True or (self.enabled is None and bool(asked))
+        special = self.policy() != ProtectionPolicy()
+        return self.enabled is True or (self.enabled is None and special)
 
     def policy(self) -> ProtectionPolicy:
         """What the machine keeps of it."""

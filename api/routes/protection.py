@@ -1,0 +1,162 @@
+"""What people ask of a machine's protection: the barrier, a drill, the way back, and the receipts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Response
+
+from api.auth import NEEDS_LOGIN, MachinesReader, MachinesWriter, Parts, Principal
+from api.errors import documented
+from api.routes.machines import NO_WORKFLOW_HINT, IdempotencyKey, Reference
+from api.services import Services
+from api.views import machine_view
+from dumont.db.machines import MachineRow
+from dumont.domain.errors import Conflict, DependencyUnavailable, NotFound, PreconditionFailed
+from dumont.domain.protection import Barrier
+from dumont.domain.receipts import Receipt
+from dumont.domain.resources import Accepted, DrillOrder, ReceiptList, ReceiptView
+from workflows.failover import DrillRequest
+from workflows.machine import FailBackRequest
+
+router = APIRouter(prefix="/machines/{machine}", tags=["protection"])
+
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Counts the machine's failovers.")]
+
+_COMMAND: Final = (*NEEDS_LOGIN, "not_found", "conflict", "invalid_input")
+_BARRIER_EXAMPLE: Final[dict[str, Any]] = {
+    "epoch": 5,
+    "sequence": 1412,
+    "replicated_at": "2026-11-26T12:00:00.123Z",
+    "files": 12,
+    "bytes": 4194304,
+    "hashed": 12,
+    "seconds": 0.61,
+}
+
+
+@router.post("/drill", status_code=202, responses=documented(*_COMMAND))
+async def drill_machine(
+    reference: Reference,
+    principal: MachinesWriter,
+    services: Parts,
+    body: DrillOrder = DrillOrder(),
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
+    """Fail over on purpose: the address moves to the standby, another GPU takes the place of this one.
+
+    202 means that it is durable. Watch `GET /events`; the receipt is filed when the address leads to
+    a GPU again. With `redirect_only` the GPU is kept and the address comes back to it.
+    """
+    row = await _live(services, reference, principal)
+    request = DrillRequest(
+        flush=body.flush, redirect_only=body.redirect_only, actor=principal.actor
+    )
+    await _accepted(
+        row,
+        services.commands.drill(
+            row.spec.machine_id, request, update_id=idempotency_key or str(uuid.uuid4())
+        ),
+    )
+    return await _present(services, row)
+
+
+@router.post("/fail-back", status_code=202, responses=documented(*_COMMAND))
+async def fail_back_machine(
+    reference: Reference,
+    principal: MachinesWriter,
+    services: Parts,
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
+    """Return to the GPU as soon as it has everything, whoever is working on the standby.
+
+    Sessions on the standby are cut when the address moves. Without this, the machine's policy says
+    when it moves.
+    """
+    row = await _live(services, reference, principal)
+    await _accepted(
+        row,
+        services.commands.fail_back(
+            row.spec.machine_id,
+            FailBackRequest(actor=principal.actor),
+            update_id=idempotency_key or str(uuid.uuid4()),
+        ),
+    )
+    return await _present(services, row)
+
+
+@router.post(
+    "/flush",
+    responses=documented(*NEEDS_LOGIN, "not_found", "conflict", "precondition_failed")
+    | documented("conflict", "not_ready", "agent_refused")
+    | {200: {"content": {"application/json": {"example": _BARRIER_EXAMPLE}}}},
+)
+async def flush_machine(
+    reference: Reference, principal: MachinesWriter, services: Parts
+) -> Barrier:
+    """The barrier: answers when everything that was written before is on the standby, verified.
+
+    Waits, at most about ten minutes: give your client as long. Any other answer than 200 promises
+    nothing.
+    """
+    row = await _live(services, reference, principal)
+    if row.state.standby is None:
+        view = machine_view(row, settings=services.settings)
+        raise PreconditionFailed(
+            f"{row.name} has no standby: {view.protection.reason or 'it is not protected'}",
+            hint="there is nothing to flush to; machines get a standby when they are created",
+        )
+    return await services.commands.flush(row.spec.machine_id)
+
+
+@router.get("/receipts", responses=documented(*NEEDS_LOGIN, "not_found"))
+async def list_receipts(
+    reference: Reference, principal: MachinesReader, services: Parts
+) -> ReceiptList:
+    """The receipts of a machine's failovers, newest first. They never change."""
+    row = await services.machines.find(reference, owner_id=principal.user.user_id)
+    receipts = await services.receipts.of_machine(row.spec.machine_id)
+    return ReceiptList(items=[ReceiptView(digest=r.digest, receipt=r) for r in receipts])
+
+
+@router.get(
+    "/receipts/{number}",
+    response_model=ReceiptView,
+    responses=documented(*NEEDS_LOGIN, "not_found", "invalid_input"),
+)
+async def show_receipt(
+    reference: Reference, number: Number, principal: MachinesReader, services: Parts
+) -> Response:
+    """One receipt, sent as canonical JSON: `digest` is the SHA-256 of the bytes of `receipt`."""
+    row = await services.machines.find(reference, owner_id=principal.user.user_id)
+    receipt = await services.receipts.find(row.spec.machine_id, number)
+    return Response(_canonical(receipt), media_type="application/json")
+
+
+def _canonical(receipt: Receipt) -> bytes:
+    return b'{"digest":"%s","receipt":%s}' % (receipt.digest.encode(), receipt.canonical())
+
+
+async def _live(services: Services, reference: str, principal: Principal) -> MachineRow:
+    row = await services.machines.find(reference, owner_id=principal.user.user_id)
+    if row.state.phase.final:
+        raise Conflict(f"{row.name} is destroyed")
+    return row
+
+
+async def _accepted(row: MachineRow, command: Awaitable[None]) -> None:
+    try:
+        await command
+    except NotFound:
+        raise DependencyUnavailable(
+            f"no workflow of {row.name} runs at this moment",
+            dependency="worker",
+            hint=NO_WORKFLOW_HINT,
+        ) from None
+
+
+async def _present(services: Services, row: MachineRow) -> Accepted:
+    now = await services.machines.find(row.spec.machine_id, owner_id=row.spec.owner_id)
+    return Accepted(machine=machine_view(now, settings=services.settings))
