@@ -174,6 +174,12 @@ class Settings(BaseSettings):
             raise ValueError(f"must start with http:// or https://, not {value!r}")
         return value.rstrip("/")
 
+    @field_validator("gcp_project", "agent_api_url", mode="before")
+    @classmethod
+    def _unset(cls, value: Any) -> Any:
+        """An empty variable, as compose files pass it on, is one that is not set."""
+        return value or None
+
     @field_validator("gcp_credentials", mode="before")
     @classmethod
     def _credentials(cls, value: Any) -> Any:

@@ -16,7 +16,7 @@ from dumont.temporal import queues
 from tests.support import compose
 from tests.support.binaries import binary
 
-OURS = ("migrate", "worker-control", "worker-provider-vast", "api")
+OURS = ("migrate", "worker-control", "worker-provider-vast", "worker-provider-gcp", "api")
 JOBS = ("temporal-schema", "temporal-namespace", "migrate")
 
 # Read by the image's entry point or configuration template, at the pinned version. Sources: the
@@ -199,8 +199,7 @@ def test_every_queue_has_one_service_and_provider_queues_one_process(
         else:
             assert "container_name" not in service
             assert service["deploy"]["replicas"] >= 2
-    # Nothing polls the queue for Google yet: no workflow sends anything there.
-    assert sorted(polled) == sorted(set(queues.ALL) - {queues.PROVIDER_GCP})
+    assert sorted(polled) == sorted(queues.ALL)
 
 
 def test_a_providers_key_reaches_only_its_own_worker(services: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from tests.support.compose_host import Host, wait_until
 pytestmark = pytest.mark.timeout(600)
 
 
-WORKERS = ("worker-control", "worker-provider-vast")
+WORKERS = ("worker-control", "worker-provider-vast", "worker-provider-gcp")
 PASSWORD = "a password for this test"
 
 
@@ -92,6 +92,11 @@ def test_our_services_start_rent_and_stop(host: Host) -> None:
     key = {"VAST_URL": cloud["vast_url"], "VAST_API_KEY": cloud["vast_api_key"]}
     host.start("worker-control")
     host.start("worker-provider-vast", key)
+    project = {
+        "GCP_CREDENTIALS": Path(cloud["gcp_credentials"]).read_text(),
+        "GCP_URL": cloud["gcp_url"],
+    }
+    host.start("worker-provider-gcp", project)
     host.start("api", {"DUMONT_OWNER_PASSWORD": PASSWORD})
     for name in (*WORKERS, "api"):
         wait_until(functools.partial(host.is_healthy, name), what=f"{name} is healthy")
