@@ -4,6 +4,29 @@
  */
 
 export interface paths {
+    "/api/v1/agent/heartbeat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hear Heartbeat
+         * @description Take an agent's heartbeat; at most 64 KB.
+         *
+         *     Only the newest of each body is kept. `fenced` means that another body has authority: a primary
+         *     stops mirroring for good.
+         */
+        post: operations["hear_heartbeat"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/api-keys": {
         parameters: {
             query?: never;
@@ -255,7 +278,8 @@ export interface paths {
          * Create Machine
          * @description Create a machine and begin to look for a GPU for it.
          *
-         *     Answers at once; watch `GET /events` for the readiness ladder. After 503 nothing was created,
+         *     Answers at once; watch `GET /events` for the readiness ladder. It is protected by a standby where
+         *     the deployment has them, unless `protection.enabled` is false. After 503 nothing was created,
          *     unless only the answer was lost: repeat with the same `Idempotency-Key` to be sure.
          */
         post: operations["create_machine"];
@@ -292,6 +316,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{machine}/drill": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Drill Machine
+         * @description Fail over on purpose: the address moves to the standby, another GPU takes the place of this one.
+         *
+         *     202 means that it is durable. Watch `GET /events`; the receipt is filed when the address leads to
+         *     a GPU again. With `redirect_only` the GPU is kept and the address comes back to it.
+         */
+        post: operations["drill_machine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/machines/{machine}/events": {
         parameters: {
             query?: never;
@@ -312,6 +359,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{machine}/fail-back": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fail Back Machine
+         * @description Return to the GPU as soon as it has everything, whoever is working on the standby.
+         *
+         *     Sessions on the standby are cut when the address moves. Without this, the machine's policy says
+         *     when it moves.
+         */
+        post: operations["fail_back_machine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/flush": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Flush Machine
+         * @description The barrier: answers when everything that was written before is on the standby, verified.
+         *
+         *     Waits, at most about ten minutes: give your client as long. Any other answer than 200 promises
+         *     nothing.
+         */
+        post: operations["flush_machine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/machines/{machine}/logs": {
         parameters: {
             query?: never;
@@ -324,6 +417,46 @@ export interface paths {
          * @description What the provider has of the instance's own output.
          */
         get: operations["read_machine_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/receipts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Receipts
+         * @description The receipts of a machine's failovers, newest first. They never change.
+         */
+        get: operations["list_receipts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/receipts/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Receipt
+         * @description One receipt, sent as canonical JSON: `digest` is the SHA-256 of the bytes of `receipt`.
+         */
+        get: operations["show_receipt"];
         put?: never;
         post?: never;
         delete?: never;
@@ -416,6 +549,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Webhooks
+         * @description The addresses to register with providers. Each holds a secret; administrators only.
+         */
+        get: operations["list_webhooks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/vast/{secret}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hear Vast
+         * @description Vast.ai says that something changed: look at the account now, not at the next turn.
+         *
+         *     The body is not read.
+         */
+        post: operations["hear_vast"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -427,6 +602,12 @@ export interface components {
         Accepted: {
             machine: components["schemas"]["MachineView"];
         };
+        /**
+         * AgentRole
+         * @description Which body an agent runs on.
+         * @enum {string}
+         */
+        AgentRole: "primary" | "standby";
         /**
          * ApiKeyCreate
          * @description POST /api-keys.
@@ -484,6 +665,67 @@ export interface components {
             scopes: ("machines:read" | "machines:write" | "offers:read" | "account:write" | "codec:decode")[];
         };
         /**
+         * Authority
+         * @description Which body may write the workspace.
+         * @enum {string}
+         */
+        Authority: "primary" | "standby";
+        /**
+         * Barrier
+         * @description What `flush` returns: everything written before it was asked for is on the standby.
+         */
+        Barrier: {
+            /** Bytes */
+            bytes: number;
+            /** Epoch */
+            epoch: number;
+            /** Files */
+            files: number;
+            /** Hashed */
+            hashed: number;
+            /**
+             * Replicated At
+             * Format: date-time
+             */
+            replicated_at: string;
+            /** Seconds */
+            seconds: number;
+            /** Sequence */
+            sequence?: number | null;
+        };
+        /**
+         * Body
+         * @description One instance, as far as a receipt needs it.
+         */
+        Body: {
+            /** Generation */
+            generation?: number | null;
+            /** Gpu */
+            gpu?: string | null;
+            /** Host Id */
+            host_id?: string | null;
+            /** Instance Id */
+            instance_id: string;
+            /** Label */
+            label: string;
+            /** Provider */
+            provider: string;
+            /** Region */
+            region?: string | null;
+            /** Usd Per Hour */
+            usd_per_hour?: number | null;
+        };
+        /**
+         * Cost
+         * @description What the failover cost, US dollars; parts that are not known are None.
+         */
+        Cost: {
+            /** Replacement Usd */
+            replacement_usd?: number | null;
+            /** Standby Usd */
+            standby_usd?: number | null;
+        };
+        /**
          * DependencyHealth
          * @description How one dependency answered just now.
          */
@@ -496,11 +738,29 @@ export interface components {
             ok: boolean;
         };
         /**
+         * DrillOrder
+         * @description POST /machines/{machine}/drill.
+         */
+        DrillOrder: {
+            /**
+             * Flush
+             * @description Wait for the barrier first, so that nothing at all is lost.
+             * @default true
+             */
+            flush?: boolean;
+            /**
+             * Redirect Only
+             * @description Keep the GPU: only the address moves, and moves back.
+             * @default false
+             */
+            redirect_only?: boolean;
+        };
+        /**
          * EventKind
          * @description What happened. Names are public and stable.
          * @enum {string}
          */
-        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "alert";
+        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "standby.chosen" | "standby.ready" | "standby.failed" | "standby.lost" | "protection.changed" | "machine.on_standby" | "machine.replacing" | "failover.step" | "machine.failed_back" | "failover.false_alarm" | "failover.rescued" | "machine.drill" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "alert";
         /**
          * EventPage
          * @description GET /machines/{id}/events, newest first.
@@ -537,6 +797,12 @@ export interface components {
             /** Summary */
             summary: string;
         };
+        /**
+         * Failback
+         * @description When the address returns to a GPU that has everything back.
+         * @enum {string}
+         */
+        Failback: "at_once" | "when_idle" | "on_command";
         /**
          * GpuRequirement
          * @description What an owner asks of the GPU side of a machine.
@@ -580,6 +846,60 @@ export interface components {
             rental?: components["schemas"]["Rental"];
         };
         /**
+         * GuardReport
+         * @description The endpoint as the standby's guard sees it.
+         */
+        GuardReport: {
+            authority: components["schemas"]["Authority"];
+            /**
+             * Cause
+             * @default
+             */
+            cause?: string;
+            /** Endpoint Sessions */
+            endpoint_sessions?: number | null;
+            /** Epoch */
+            epoch: number;
+            /**
+             * False Alarms
+             * @default 0
+             */
+            false_alarms?: number;
+            /**
+             * Held
+             * @default false
+             */
+            held?: boolean;
+            /**
+             * Link
+             * @default unknown
+             */
+            link?: string;
+            /** Link Since */
+            link_since?: string | null;
+            /**
+             * Preempting
+             * @default false
+             */
+            preempting?: boolean;
+            /**
+             * Quiesced
+             * @default false
+             */
+            quiesced?: boolean;
+            /**
+             * Redirects
+             * @default 0
+             */
+            redirects?: number;
+            /** Since */
+            since?: string | null;
+            /** Standby Sessions */
+            standby_sessions?: number | null;
+            /** Written */
+            written?: boolean | null;
+        };
+        /**
          * Health
          * @description GET /health/ready: one line for each dependency.
          */
@@ -595,6 +915,55 @@ export interface components {
             status: "ok" | "degraded";
             /** Version */
             version: string;
+        };
+        /**
+         * Heartbeat
+         * @description What an agent posts; see `docs/protection.md`.
+         */
+        Heartbeat: {
+            /** Boot Id */
+            boot_id?: string | null;
+            /** Epoch */
+            epoch: number;
+            /** Generation */
+            generation: number;
+            guard?: components["schemas"]["GuardReport"] | null;
+            /** Host */
+            host?: {
+                [key: string]: number | null;
+            };
+            /** Instance Id */
+            instance_id: string;
+            /** Machine Id */
+            machine_id: string;
+            protection?: components["schemas"]["ProtectionReport"] | null;
+            /** Protocol */
+            protocol: number;
+            role: components["schemas"]["AgentRole"];
+            /**
+             * Sent At
+             * Format: date-time
+             */
+            sent_at: string;
+            /** Sequence */
+            sequence: number;
+        };
+        /**
+         * HeartbeatAnswer
+         * @description POST /agent/heartbeat.
+         */
+        HeartbeatAnswer: {
+            /**
+             * Fenced
+             * @description This body may not write any more: stop mirroring for good.
+             */
+            fenced: boolean;
+            /**
+             * Ok
+             * @default true
+             * @constant
+             */
+            ok?: true;
         };
         /**
          * InstanceView
@@ -654,6 +1023,16 @@ export interface components {
              */
             name: string;
             /**
+             * @description The standby that keeps the work safe; `{"enabled": false}` for none.
+             * @example {
+             *       "excludes": [
+             *         "*.pyc"
+             *       ],
+             *       "failback": "when_idle"
+             *     }
+             */
+            protection?: components["schemas"]["ProtectionOrder"];
+            /**
              * @example {
              *       "disk_gb": 20,
              *       "gpu": "RTX 4090",
@@ -687,7 +1066,7 @@ export interface components {
          * @description Where a machine is in its life.
          * @enum {string}
          */
-        MachinePhase: "requested" | "provisioning" | "running" | "stuck" | "destroying" | "destroyed";
+        MachinePhase: "requested" | "provisioning" | "running" | "on_standby" | "replacing" | "stuck" | "destroying" | "destroyed";
         /**
          * MachineView
          * @description A machine as its owner sees it.
@@ -698,6 +1077,14 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /** @description The GPU instance itself, while it is the one that may write. */
+            direct?: components["schemas"]["SshAddress"] | null;
+            /**
+             * Failovers
+             * @description How many were begun; numbers the receipts.
+             * @default 0
+             */
+            failovers?: number;
             /** Generation */
             generation: number;
             /**
@@ -720,11 +1107,19 @@ export interface components {
             /** Owner Id */
             owner_id: string;
             phase: components["schemas"]["MachinePhase"];
+            /**
+             * @default {
+             *       "reason": "",
+             *       "status": "unprotected"
+             *     }
+             */
+            protection?: components["schemas"]["ProtectionView"];
             /** Reason */
             reason: string;
             requirement: components["schemas"]["GpuRequirement"];
-            /** @description Where to connect now; None while nothing is reachable. */
+            /** @description Where to connect now: the stable address once the standby has everything, the instance's own before; null while nothing is reachable. */
             ssh?: components["schemas"]["SshAddress"] | null;
+            standby?: components["schemas"]["StandbyView"] | null;
             /**
              * Updated At
              * Format: date-time
@@ -755,6 +1150,24 @@ export interface components {
             temporal_ui_url: string | null;
             /** Version */
             version: string;
+        };
+        /**
+         * Moment
+         * @description When a phase was reached.
+         */
+        Moment: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Ms */
+            ms: number;
+            /**
+             * Phase
+             * @enum {string}
+             */
+            phase: "detected" | "redirected" | "reported" | "fenced" | "provisioned" | "restored" | "verified" | "failed_back";
         };
         /**
          * OfferList
@@ -845,6 +1258,197 @@ export interface components {
             type: string;
         };
         /**
+         * ProtectionOrder
+         * @description Whether a new machine gets a standby, and which.
+         */
+        ProtectionOrder: {
+            /**
+             * Enabled
+             * @description Whether the machine gets a standby. When this is not given: yes where the deployment rents standbys, no where it cannot. `true` where it cannot is an error.
+             */
+            enabled?: boolean | null;
+            /**
+             * Excludes
+             * @default []
+             */
+            excludes?: string[];
+            /** @default when_idle */
+            failback?: components["schemas"]["Failback"];
+            /**
+             * Standby Spot
+             * @default true
+             */
+            standby_spot?: boolean;
+            /**
+             * Standby Type
+             * @default e2-small
+             */
+            standby_type?: string;
+        };
+        /**
+         * ProtectionPolicy
+         * @description What the owner wants of protection.
+         */
+        ProtectionPolicy: {
+            /**
+             * Excludes
+             * @default []
+             */
+            excludes?: string[];
+            /** @default when_idle */
+            failback?: components["schemas"]["Failback"];
+            /**
+             * Standby Spot
+             * @default true
+             */
+            standby_spot?: boolean;
+            /**
+             * Standby Type
+             * @default e2-small
+             */
+            standby_type?: string;
+        };
+        /**
+         * ProtectionReport
+         * @description The mirror as the primary's agent sees it.
+         */
+        ProtectionReport: {
+            /** Lag S */
+            lag_s?: number | null;
+            /** Not Mirrored */
+            not_mirrored?: {
+                [key: string]: unknown;
+            }[];
+            /** Pending Bytes */
+            pending_bytes?: number | null;
+            /** Pending Files */
+            pending_files?: number | null;
+            /**
+             * Reason
+             * @default
+             */
+            reason?: string;
+            /** Replicated At */
+            replicated_at?: string | null;
+            /** @default mirroring */
+            status?: components["schemas"]["ProtectionStatus"];
+        };
+        /**
+         * ProtectionStatus
+         * @description How safe the workspace is, apart from what the machine is doing.
+         * @enum {string}
+         */
+        ProtectionStatus: "unprotected" | "mirroring" | "protected" | "degraded";
+        /**
+         * ProtectionView
+         * @description How safe the workspace of a machine is.
+         */
+        ProtectionView: {
+            /**
+             * Lag S
+             * @description Age of the newest write that is not on the standby yet, as the machine's agent measured it last; null: unknown.
+             */
+            lag_s?: number | null;
+            /** @description Null: no standby is wanted. */
+            policy?: components["schemas"]["ProtectionPolicy"] | null;
+            /**
+             * Reason
+             * @description Why it is not protected, in one sentence.
+             * @default
+             */
+            reason?: string;
+            /**
+             * Replicated At
+             * @description Everything written before was on the standby, by the instance's clock; null: unknown.
+             */
+            replicated_at?: string | null;
+            /** @default unprotected */
+            status?: components["schemas"]["ProtectionStatus"];
+        };
+        /**
+         * Receipt
+         * @description One immutable record. `digest` changes when anything in it does.
+         */
+        Receipt: {
+            adopted: components["schemas"]["Body"];
+            /** Bytes Restored */
+            bytes_restored?: number | null;
+            /** Cause */
+            cause: string;
+            /**
+             * Closed At
+             * Format: date-time
+             */
+            closed_at: string;
+            /**
+             * Conflicts
+             * @default []
+             */
+            conflicts?: string[];
+            /** @default {} */
+            cost?: components["schemas"]["Cost"];
+            /**
+             * Detected At
+             * Format: date-time
+             */
+            detected_at: string;
+            /** Drill */
+            drill: boolean;
+            /** Entries Verified */
+            entries_verified?: number | null;
+            /** Epoch After */
+            epoch_after: number;
+            /** Epoch Before */
+            epoch_before: number;
+            /** Files Restored */
+            files_restored?: number | null;
+            /**
+             * Format
+             * @default 1
+             */
+            format?: number;
+            former: components["schemas"]["Body"];
+            /** Machine Id */
+            machine_id: string;
+            /** Machine Name */
+            machine_name: string;
+            /** Number */
+            number: number;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "healed" | "returned" | "replaced";
+            /** Quiesced S */
+            quiesced_s?: number | null;
+            standby: components["schemas"]["Body"];
+            /** Timeline */
+            timeline: components["schemas"]["Moment"][];
+            unreplicated: components["schemas"]["Unreplicated"];
+            /**
+             * Witnesses
+             * @default []
+             */
+            witnesses?: components["schemas"]["Testimony"][];
+        };
+        /**
+         * ReceiptList
+         * @description GET /machines/{machine}/receipts, newest first.
+         */
+        ReceiptList: {
+            /** Items */
+            items: components["schemas"]["ReceiptView"][];
+        };
+        /**
+         * ReceiptView
+         * @description A receipt and the SHA-256 of its canonical JSON, which is how it is sent.
+         */
+        ReceiptView: {
+            /** Digest */
+            digest: string;
+            receipt: components["schemas"]["Receipt"];
+        };
+        /**
          * Refresh
          * @description POST /auth/refresh and /auth/logout.
          */
@@ -920,6 +1524,49 @@ export interface components {
             public_key: string;
         };
         /**
+         * StandbyView
+         * @description The VM that mirrors a machine and carries its stable address.
+         */
+        StandbyView: {
+            /** @description The machine's stable address. */
+            endpoint: components["schemas"]["SshAddress"];
+            /** Instance Id */
+            instance_id: string;
+            /** Label */
+            label: string;
+            /** Provider */
+            provider: string;
+            /** Ready At */
+            ready_at: string | null;
+            /**
+             * Rtt Ms
+             * @description Round trip from the GPU as measured over SSH; null: not measured yet.
+             */
+            rtt_ms: number | null;
+            /**
+             * Usd Per Hour
+             * @description VM, disk and address together; an estimate from list prices.
+             */
+            usd_per_hour: number | null;
+            /** Zone */
+            zone: string;
+        };
+        /**
+         * Testimony
+         * @description What one witness said, and how fresh that was.
+         */
+        Testimony: {
+            /** At */
+            at?: string | null;
+            /** Said */
+            said: string;
+            /**
+             * Witness
+             * @enum {string}
+             */
+            witness: "link" | "heartbeat" | "provider" | "ssh";
+        };
+        /**
          * Tokens
          * @description A short-lived access token and the token that renews it.
          */
@@ -941,6 +1588,30 @@ export interface components {
             token_type?: "bearer";
         };
         /**
+         * Unreplicated
+         * @description What had not reached the standby when the link was lost.
+         */
+        Unreplicated: {
+            /** Bytes */
+            bytes?: number | null;
+            /** Files */
+            files?: number | null;
+            /** Last Point At */
+            last_point_at?: string | null;
+            /**
+             * Names
+             * @default []
+             */
+            names?: string[];
+            /** Sequence */
+            sequence?: number | null;
+            /**
+             * Why Unknown
+             * @default
+             */
+            why_unknown?: string;
+        };
+        /**
          * UserView
          * @description GET /auth/me.
          */
@@ -952,6 +1623,14 @@ export interface components {
             /** User Id */
             user_id: string;
         };
+        /**
+         * Webhooks
+         * @description GET /webhooks: addresses to give to providers. Each holds a secret.
+         */
+        Webhooks: {
+            /** Vast */
+            vast: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -960,15 +1639,25 @@ export interface components {
     pathItems: never;
 }
 export type Accepted = components['schemas']['Accepted'];
+export type AgentRole = components['schemas']['AgentRole'];
 export type ApiKeyCreate = components['schemas']['ApiKeyCreate'];
 export type ApiKeyCreated = components['schemas']['ApiKeyCreated'];
 export type ApiKeyView = components['schemas']['ApiKeyView'];
+export type Authority = components['schemas']['Authority'];
+export type Barrier = components['schemas']['Barrier'];
+export type Body = components['schemas']['Body'];
+export type Cost = components['schemas']['Cost'];
 export type DependencyHealth = components['schemas']['DependencyHealth'];
+export type DrillOrder = components['schemas']['DrillOrder'];
 export type EventKind = components['schemas']['EventKind'];
 export type EventPage = components['schemas']['EventPage'];
 export type EventView = components['schemas']['EventView'];
+export type Failback = components['schemas']['Failback'];
 export type GpuRequirement = components['schemas']['GpuRequirement'];
+export type GuardReport = components['schemas']['GuardReport'];
 export type Health = components['schemas']['Health'];
+export type Heartbeat = components['schemas']['Heartbeat'];
+export type HeartbeatAnswer = components['schemas']['HeartbeatAnswer'];
 export type InstanceView = components['schemas']['InstanceView'];
 export type LogText = components['schemas']['LogText'];
 export type Login = components['schemas']['Login'];
@@ -977,10 +1666,19 @@ export type MachinePage = components['schemas']['MachinePage'];
 export type MachinePhase = components['schemas']['MachinePhase'];
 export type MachineView = components['schemas']['MachineView'];
 export type Meta = components['schemas']['Meta'];
+export type Moment = components['schemas']['Moment'];
 export type OfferList = components['schemas']['OfferList'];
 export type OfferView = components['schemas']['OfferView'];
 export type PasswordChange = components['schemas']['PasswordChange'];
 export type Problem = components['schemas']['Problem'];
+export type ProtectionOrder = components['schemas']['ProtectionOrder'];
+export type ProtectionPolicy = components['schemas']['ProtectionPolicy'];
+export type ProtectionReport = components['schemas']['ProtectionReport'];
+export type ProtectionStatus = components['schemas']['ProtectionStatus'];
+export type ProtectionView = components['schemas']['ProtectionView'];
+export type Receipt = components['schemas']['Receipt'];
+export type ReceiptList = components['schemas']['ReceiptList'];
+export type ReceiptView = components['schemas']['ReceiptView'];
 export type Refresh = components['schemas']['Refresh'];
 export type Rental = components['schemas']['Rental'];
 export type Rung = components['schemas']['Rung'];
@@ -988,10 +1686,74 @@ export type RungView = components['schemas']['RungView'];
 export type SshAddress = components['schemas']['SshAddress'];
 export type SshKeyCreate = components['schemas']['SshKeyCreate'];
 export type SshKeyView = components['schemas']['SshKeyView'];
+export type StandbyView = components['schemas']['StandbyView'];
+export type Testimony = components['schemas']['Testimony'];
 export type Tokens = components['schemas']['Tokens'];
+export type Unreplicated = components['schemas']['Unreplicated'];
 export type UserView = components['schemas']['UserView'];
+export type Webhooks = components['schemas']['Webhooks'];
 export type $defs = Record<string, never>;
 export interface operations {
+    hear_heartbeat: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Heartbeat"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HeartbeatAnswer"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_api_keys: {
         parameters: {
             query?: never;
@@ -1939,6 +2701,90 @@ export interface operations {
             };
         };
     };
+    drill_machine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the client, one for each intent: the same key again is the same request, however often it is sent. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["DrillOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_machine_events: {
         parameters: {
             query?: {
@@ -1984,6 +2830,183 @@ export interface operations {
             };
             /** @description There is no such thing, or it belongs to somebody else. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    fail_back_machine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the client, one for each intent: the same key again is the same request, however often it is sent. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    flush_machine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "bytes": 4194304,
+                     *       "epoch": 5,
+                     *       "files": 12,
+                     *       "hashed": 12,
+                     *       "replicated_at": "2026-11-26T12:00:00.123Z",
+                     *       "seconds": 0.61,
+                     *       "sequence": 1412
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Barrier"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. A rung of the readiness ladder is not reached yet. Expected; ask again. The agent on a machine refuses: it is fenced, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2079,6 +3102,144 @@ export interface operations {
             };
             /** @description The provider is unreachable or broken. It is no evidence about any instance. */
             502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_receipts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReceiptList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_receipt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+                /** @description Counts the machine's failovers. */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReceiptView"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2333,6 +3494,100 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhooks"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    hear_vast: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                secret: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description There is no such thing, or it belongs to somebody else. */
             404: {

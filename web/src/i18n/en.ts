@@ -79,6 +79,8 @@ export const en = {
   "phase.requested": "requested",
   "phase.provisioning": "provisioning",
   "phase.running": "running",
+  "phase.on_standby": "on standby",
+  "phase.replacing": "replacing",
   "phase.stuck": "stuck",
   "phase.destroying": "destroying",
   "phase.destroyed": "destroyed",

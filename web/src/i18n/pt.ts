@@ -81,6 +81,8 @@ export const pt: Catalog = {
   "phase.requested": "pedida",
   "phase.provisioning": "provisionando",
   "phase.running": "rodando",
+  "phase.on_standby": "na reserva",
+  "phase.replacing": "substituindo",
   "phase.stuck": "travada",
   "phase.destroying": "destruindo",
   "phase.destroyed": "destruída",

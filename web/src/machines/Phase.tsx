@@ -7,6 +7,8 @@ const LOOK: Record<MachinePhase, { icon: IconName; className: string }> = {
   requested: { icon: "spin", className: "bg-starting-tint text-starting" },
   provisioning: { icon: "spin", className: "bg-starting-tint text-starting" },
   running: { icon: "dot", className: "bg-running-tint text-running" },
+  on_standby: { icon: "copy", className: "bg-starting-tint text-starting" },
+  replacing: { icon: "spin", className: "bg-starting-tint text-starting" },
   stuck: { icon: "warning", className: "bg-failing-tint text-failing" },
   destroying: { icon: "spin", className: "bg-ending-tint text-ending" },
   destroyed: { icon: "ring", className: "bg-gone-tint text-gone" },
