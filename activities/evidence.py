@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+
 from temporalio import activity
 
 from activities.heartbeat import heartbeating

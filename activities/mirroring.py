@@ -140,6 +140,24 @@ class MirrorActivities:
         return read(ProtectionReport, answer.get("protection") or {}, "apply")
 
     @activity.defn
+    async def measure_rtt(self, pair: Pair) -> float | None:
+        """The round trip from primary to standby, ms; None when it cannot be measured now."""
+        assert pair.primary is not None
+        host, port = pair.standby.ssh.host, pair.standby.ssh.port
+        async with heartbeating():
+            try:
+                answer = await self._agent.call(
+                    pair.primary.ssh,
+                    machine_id=pair.spec.machine_id,
+                    words=["rtt", "--host", host, "--port", str(port)],
+                )
+            except (NotReady, AgentRefused) as error:
+                activity.logger.info("no round trip measured: %s", error.message)
+                return None
+        measured = answer.get("rtt_ms")
+        return float(measured) if isinstance(measured, int | float) else None
+
+    @activity.defn
     async def wait_until_mirrored(self, pair: Pair) -> ProtectionReport:
         """Wait until the primary's agent says that the first copy is complete.
 

@@ -87,6 +87,7 @@ class ProtectionActivities:
         return [
             self.mirror.apply_guard,
             self.mirror.apply_mirror,
+            self.mirror.measure_rtt,
             self.mirror.wait_until_mirrored,
             self.mirror.flush,
             self.mirror.barrier,

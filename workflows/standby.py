@@ -265,6 +265,13 @@ class Standby:
         """Set up both agents for the primary's epoch, and see the first copy through."""
         primary, epoch = self._now.primary, self._now.epoch
         assert primary is not None
+        rtt_ms = await workflow.execute_activity_method(
+            MirrorActivities.measure_rtt,
+            self._pair(standby),
+            summary="round trip to the primary",
+            **PATIENT,
+        )
+        standby = self._standby = standby.model_copy(update={"rtt_ms": rtt_ms})
         await self._apply_guard(standby)
         await workflow.execute_activity_method(
             MirrorActivities.apply_mirror,

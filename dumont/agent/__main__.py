@@ -129,6 +129,15 @@ def _receive(words: list[str]) -> int:
     return receive.main(_paths(), epoch=epoch["epoch"])
 
 
+def _rtt(words: list[str]) -> dict[str, Any]:
+    options = _options(words, host=str, port=int)
+    if len(options) < 2:
+        raise _Usage("rtt needs --host and --port")
+    from dumont.agent import rtt
+
+    return rtt.measure(options["host"], options["port"])
+
+
 def _fence(words: list[str]) -> dict[str, Any]:
     options = _options(words, epoch=int)
     if "epoch" not in options:
@@ -219,6 +228,7 @@ _COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "quiesce": _asks("quiesce", cut=None),
     "unquiesce": _asks("unquiesce"),
     "hand-back": _asks("hand-back", "epoch", "host", "port", epoch=int, host=str, port=int),
+    "rtt": _rtt,
     "receive": _receive,
     "supervise": _supervise,
     "worker": _worker,

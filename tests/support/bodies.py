@@ -117,6 +117,8 @@ class FakeAgents:
                 }  # fmt: skip
             case "restore":
                 return {"files": 3, "bytes": 300, "verified": 3, "seconds": 0.1}
+            case "rtt":
+                return {"rtt_ms": 0.2, "worst_ms": 0.4}
             case "divergence":
                 return {
                     "files": self.divergent,

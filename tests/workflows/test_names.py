@@ -45,7 +45,8 @@ def test_activity_names() -> None:
     assert names == {
         "account_status", "apply_guard", "apply_mirror", "barrier", "browse_offers", "close_intent",
         "destroy_instances", "drop_request", "ensure_instance", "ensure_vm", "fence", "fetch_logs",
-        "flush", "hand_back", "look_at_bodies", "look_for_instances", "look_now", "pick_zones",
+        "flush", "hand_back", "look_at_bodies", "look_for_instances", "look_now", "measure_rtt",
+        "pick_zones",
         "provider_view", "rank_offers", "record_bad_host", "record_events", "record_intent",
         "record_machine", "record_receipt", "redirect", "rescue", "restore", "revive_machine",
         "start_vm", "survey", "wait_until_idle", "wait_until_mirrored", "wait_until_reachable",
