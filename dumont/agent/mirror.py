@@ -2,7 +2,7 @@
 
     first copy in parallel streams -> lsyncd -> full pass -> protected
                                         |          ^
-                                        |          every 60 s; after an overflow, a crash or a failure
+                                        |          every 10 to 60 s; after an overflow, a crash or a failure
                                         +--> without lsyncd: a pass every second, and it is said
 
 One thread (the caller's) watches and measures; another makes the full passes. Whatever fails is tried
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _MARK_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.05
-_PASS_EVERY_S = 60.0
+_PASS_EVERY_S = (10.0, 60.0)
+_PASS_SHARE = 50
+"""A pass may take a fiftieth of the time: often in a small tree, every minute in a big one."""
 _RETRY_PASS_S = 3.0
 _ASK_AUTHORITY_EVERY_S = 1.0
 _SURVEY_EVERY_S = 900.0
@@ -77,6 +79,7 @@ class Mirror:
         self._lsyncd_pause = _RESTART_BACKOFF_S[0]
         self._lsyncd_at = 0.0
         self._noted_at = 0.0
+        self._pass_took_s = 0.0
         self._published: tuple[str, str] = ("", "")
 
     def run(self) -> None:
@@ -259,8 +262,9 @@ class Mirror:
 
     def pass_while_copying(self) -> Outcome:
         """The same, for whoever holds `copying`."""
-        before = self._reasons.get("pass")
+        before, began = self._reasons.get("pass"), time.monotonic()
         outcome = self.transfers.full_pass()
+        self._pass_took_s = time.monotonic() - began
         self._passed(outcome)
         if outcome.problem and outcome.problem != before:
             self._log.warning("full pass: %s", outcome.problem)
@@ -270,7 +274,9 @@ class Mirror:
     def _pause_between_passes(self) -> float:
         if self._reasons.get("install") or self._reasons.get("watches"):
             return _MARK_EVERY_S
-        return _RETRY_PASS_S if self._reasons.get("pass") else _PASS_EVERY_S
+        if self._reasons.get("pass"):
+            return _RETRY_PASS_S
+        return min(max(self._pass_took_s * _PASS_SHARE, _PASS_EVERY_S[0]), _PASS_EVERY_S[1])
 
     def _survey(self) -> None:
         """See, rarely, what is not mirrored."""
@@ -376,6 +382,8 @@ class Mirror:
             return "mirroring", reasons
         if reasons:
             return "degraded", reasons
+        if self._lsyncd is None or not self._lsyncd.is_running():
+            return "degraded", "changes are not watched for a moment: lsyncd is being started"
         if not self.caught_up or self.marks.age_s() is None:
             return "mirroring", "waiting for the first mark to arrive"
         return "protected", ""

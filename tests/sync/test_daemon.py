@@ -171,7 +171,7 @@ def test_a_dead_supervisor_takes_everything_with_it_and_comes_back_once(bodies: 
     assert bodies.run("status")["running"] is False
     bodies.run("resume")
     bodies.wait_protected()
-    assert len(bodies.find("lsyncd")) == 1
+    wait_until(lambda: len(bodies.find("lsyncd")) == 1, "one lsyncd")
 
 
 def test_a_stale_pid_file_gets_nobody_killed(bodies: Bodies) -> None:

@@ -52,6 +52,8 @@ def fill(workspace: Path) -> None:
 def test_the_first_copy_brings_everything(make_bodies: Callable[..., Bodies]) -> None:
     bodies = make_bodies()
     fill(bodies.workspace)
+    with open(os.path.join(os.fsencode(bodies.workspace), LATE), "wb") as file:
+        file.write(LATE)
     (bodies.standby / "left over").write_text("of an earlier life")
     bodies.start_sshd()
     bodies.apply()
@@ -114,7 +116,11 @@ def test_a_burst_and_a_big_rename_converge(bodies: Bodies) -> None:
     wait_until(lambda: tree(bodies.standby) == tree(bodies.workspace), "all of it")
 
 
-def test_a_big_file_does_not_hold_up_a_small_one(bodies: Bodies) -> None:
+def test_a_big_file_does_not_hold_up_a_small_one(make_bodies: Callable[..., Bodies]) -> None:
+    bodies = make_bodies()
+    bodies.start_sshd()
+    bodies.apply()
+    bodies.wait_protected()
     big = bodies.workspace / "big"
     with big.open("wb") as file:
         file.truncate(3 << 30)
@@ -124,7 +130,6 @@ def test_a_big_file_does_not_hold_up_a_small_one(bodies: Bodies) -> None:
     wait_until((bodies.standby / "small").exists, "the small file")
     assert not (bodies.standby / "big").exists(), "the big file was too quick for this test"
     assert bodies.find("lsyncd") == [lsyncd]
-    big.unlink()
 
 
 @pytest.mark.parametrize("victim", ["lsyncd", "ssh", "worker"])
