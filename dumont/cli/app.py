@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dumont.cli.commands import account, connect, insight, keys, machines, up
+from dumont.cli.commands import account, connect, insight, keys, machines, protect, up
 from dumont.cli.exit_codes import ExitCode
 from dumont.cli.output import report_error
 from dumont.cli.session import Session, session_of
@@ -84,6 +84,10 @@ app.command("ssh", rich_help_panel=_MACHINES)(connect.ssh)
 app.command("ssh-config", rich_help_panel=_MACHINES)(connect.ssh_config)
 app.command("logs", rich_help_panel=_MACHINES)(insight.logs)
 app.command("events", rich_help_panel=_MACHINES)(insight.events)
+app.command("flush", rich_help_panel=_MACHINES)(protect.flush)
+app.command("drill", rich_help_panel=_MACHINES)(protect.drill)
+app.command("failback", rich_help_panel=_MACHINES)(protect.failback)
+app.command("receipts", rich_help_panel=_MACHINES)(protect.receipts)
 app.command("destroy", rich_help_panel=_MACHINES)(machines.destroy)
 app.command("offers", rich_help_panel=_MACHINES)(insight.offers)
 app.command("login", rich_help_panel=_ACCOUNT)(account.login)

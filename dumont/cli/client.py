@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
@@ -13,11 +14,13 @@ from dumont.cli.credentials import Server
 from dumont.cli.http import Http
 from dumont.cli.sse import Message, decode, lines
 from dumont.domain.errors import DependencyUnavailable, InvalidInput
+from dumont.domain.protection import Barrier
 from dumont.domain.resources import (
     Accepted,
     ApiKeyCreate,
     ApiKeyCreated,
     ApiKeyView,
+    DrillOrder,
     EventPage,
     EventView,
     LogText,
@@ -25,6 +28,8 @@ from dumont.domain.resources import (
     MachinePage,
     MachineView,
     OfferList,
+    ReceiptList,
+    ReceiptView,
     SshKeyCreate,
     SshKeyView,
     UserView,
@@ -33,6 +38,9 @@ from dumont.domain.resources import (
 R = TypeVar("R", bound=BaseModel)
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+FLUSH_TIMEOUT = httpx.Timeout(connect=5, read=700, write=10, pool=5)
+"""Seconds. The server itself waits for a barrier for about eleven minutes."""
 
 PAGE = 200
 """Items asked for at once: the most the API gives."""
@@ -108,7 +116,8 @@ class Api:
         response = self._http.call(
             "POST",
             "/machines",
-            json=_body(machine),
+            # What was not said is the server's to choose: it knows whether it has standbys.
+            json=machine.model_dump(mode="json", exclude_unset=True),
             headers={"Idempotency-Key": idempotency_key},
             repeatable=True,
         )
@@ -156,6 +165,44 @@ class Api:
         """Ask for a machine's end; asking twice is the same."""
         response = self._http.call("DELETE", f"/machines/{_part(ref)}", repeatable=True)
         return self._parse(response, Accepted).machine
+
+    # Protection
+
+    def drill(self, *, ref: str, order: DrillOrder) -> MachineView:
+        """Ask a machine to fail over on purpose; asked twice by a lost answer, it does it once."""
+        response = self._http.call(
+            "POST",
+            f"/machines/{_part(ref)}/drill",
+            json=_body(order),
+            headers={"Idempotency-Key": str(uuid.uuid4())},
+            repeatable=True,
+        )
+        return self._parse(response, Accepted).machine
+
+    def fail_back(self, *, ref: str) -> MachineView:
+        """Let a machine return to its GPU as soon as that has everything."""
+        response = self._http.call(
+            "POST",
+            f"/machines/{_part(ref)}/fail-back",
+            headers={"Idempotency-Key": str(uuid.uuid4())},
+            repeatable=True,
+        )
+        return self._parse(response, Accepted).machine
+
+    def flush(self, *, ref: str) -> Barrier:
+        """Wait until everything written before is on the standby."""
+        response = self._http.call(
+            "POST", f"/machines/{_part(ref)}/flush", repeatable=True, timeout=FLUSH_TIMEOUT
+        )
+        return self._parse(response, Barrier)
+
+    def receipts(self, *, ref: str) -> ReceiptList:
+        """The receipts of a machine's failovers, newest first."""
+        return self._read(f"/machines/{_part(ref)}/receipts", ReceiptList)
+
+    def receipt(self, *, ref: str, number: int) -> ReceiptView:
+        """One of them."""
+        return self._read(f"/machines/{_part(ref)}/receipts/{number}", ReceiptView)
 
     def machine_events(self, *, ref: str, limit: int | None = None) -> Iterator[EventView]:
         """A machine's events, newest first."""

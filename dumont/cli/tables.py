@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dumont.cli.credentials import Credentials, Server
-from dumont.cli.text import UNKNOWN, age, clock, gpus, money, number
+from dumont.cli.text import UNKNOWN, age, clock, gpus, money, number, span
+from dumont.domain.instances import SshAddress
 from dumont.domain.machine import MachinePhase
+from dumont.domain.protection import ProtectionStatus
 from dumont.domain.resources import (
     ApiKeyView,
     EventView,
@@ -25,9 +27,19 @@ _PHASE_STYLE = {
     MachinePhase.REQUESTED: "magenta",
     MachinePhase.PROVISIONING: "magenta",
     MachinePhase.RUNNING: "green",
+    MachinePhase.ON_STANDBY: "yellow",
+    MachinePhase.REPLACING: "yellow",
     MachinePhase.STUCK: "red",
     MachinePhase.DESTROYING: "yellow",
     MachinePhase.DESTROYED: "dim",
+}
+
+
+_PROTECTION_STYLE = {
+    ProtectionStatus.PROTECTED: "green",
+    ProtectionStatus.MIRRORING: "magenta",
+    ProtectionStatus.DEGRADED: "red",
+    ProtectionStatus.UNPROTECTED: "dim",
 }
 
 
@@ -36,14 +48,30 @@ def phase(machine: MachineView) -> Text:
     return Text(machine.phase.value, style=_PHASE_STYLE.get(machine.phase, ""))
 
 
+def protection(machine: MachineView) -> Text:
+    """How safe the work is: `protected 0.1 s` names the lag, where it was measured just now."""
+    seen = machine.protection
+    if machine.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING):
+        return Text("on the standby alone", style="yellow")
+    if machine.phase in (MachinePhase.DESTROYING, MachinePhase.DESTROYED):
+        return Text(UNKNOWN)
+    shown = Text(seen.status.value, style=_PROTECTION_STYLE[seen.status])
+    if seen.status is ProtectionStatus.PROTECTED:
+        shown.append(
+            f" {span(seen.lag_s)}" if seen.lag_s is not None else " lag unknown", "default"
+        )
+    return shown
+
+
 def machine_table(*, machines: Sequence[MachineView]) -> Table:
     """`dumont ls`."""
-    table = _table("NAME", "STATE", "GPU", ">$/H", ">AGE", "SSH", "NOTE")
+    table = _table("NAME", "STATE", "PROTECTION", "GPU", ">$/H", ">AGE", "SSH", "NOTE")
     for machine in machines:
         live = machine.instance
         table.add_row(
             machine.name,
             phase(machine),
+            protection(machine),
             gpus(count=machine.requirement.gpu_count, model=machine.requirement.gpu),
             money(live.usd_per_hour) if live and _runs(machine) else UNKNOWN,
             age(machine.created_at),
@@ -54,9 +82,10 @@ def machine_table(*, machines: Sequence[MachineView]) -> Table:
 
 
 def note(machine: MachineView) -> str:
-    """What a row says beside the state: why it is stuck, how far it climbed."""
+    """What a row says beside the state: why it is stuck, how far it climbed, what is not safe."""
     if machine.phase is MachinePhase.RUNNING:
-        return ""
+        degraded = machine.protection.status is ProtectionStatus.DEGRADED
+        return machine.protection.reason if degraded else ""
     if machine.phase is MachinePhase.PROVISIONING:
         reached = [rung for rung in machine.ladder if rung.reached_at is not None]
         if reached:
@@ -97,12 +126,14 @@ def machine_card(*, machine: MachineView) -> Table:
                 f"{clock(live.ready_at)} ({age(live.ready_at)} ago)" if live.ready_at else "no",
             ),
         ]
+    rows += _protection_rows(machine)
     if machine.ssh is not None:
-        ssh = machine.ssh
         rows += [
             ("connect", f"dumont ssh {machine.name}   or   ssh dumont-{machine.name}"),
-            ("address", f"{ssh.user}@{ssh.host} port {ssh.port}"),
+            ("address", _address(machine.ssh)),
         ]
+    if machine.direct is not None and machine.direct != machine.ssh:
+        rows.append(("GPU directly", _address(machine.direct)))
     if machine.host_key is not None:
         rows.append(("host key", machine.host_key))
     rows += [
@@ -117,6 +148,35 @@ def machine_card(*, machine: MachineView) -> Table:
         for index, rung in enumerate(machine.ladder):
             card.add_row("ladder" if index == 0 else "", rung_line(rung=rung))
     return card
+
+
+def _protection_rows(machine: MachineView) -> list[tuple[str, Text | str]]:
+    seen, standby = machine.protection, machine.standby
+    state = protection(machine)
+    if seen.reason:
+        state.append(f"  {seen.reason}", style="default")
+    rows: list[tuple[str, Text | str]] = [("protection", state)]
+    if seen.replicated_at is not None:
+        rows.append(("replicated", f"everything before {clock(seen.replicated_at)}"))
+    if standby is not None:
+        rtt = UNKNOWN if standby.rtt_ms is None else f"{standby.rtt_ms:.1f} ms"
+        rows += [
+            ("standby", f"{standby.provider} {standby.zone} ({standby.label})"),
+            ("", f"{money(standby.usd_per_hour)} (estimate), round trip {rtt}"),
+        ]
+    if seen.policy is not None:
+        back = seen.policy.failback.value.replace("_", " ")
+        left_out = ", ".join(seen.policy.excludes)
+        rows.append(
+            ("policy", f"back {back}" + (f"; not mirrored: {left_out}" if left_out else ""))
+        )
+    if machine.failovers:
+        rows.append(("failovers", f"{machine.failovers}   dumont receipts {machine.name}"))
+    return rows
+
+
+def _address(where: SshAddress) -> str:
+    return f"{where.user}@{where.host} port {where.port}"
 
 
 def rung_line(*, rung: RungView) -> Text:

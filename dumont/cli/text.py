@@ -14,6 +14,25 @@ def money(usd_per_hour: float | None) -> str:
     return f"${usd_per_hour:.4f}/h" if usd_per_hour < 0.1 else f"${usd_per_hour:.3f}/h"
 
 
+def usd(amount: float | None) -> str:
+    """`$0.0137`: an amount, with what matters of small ones."""
+    if amount is None:
+        return UNKNOWN
+    return f"${amount:.2f}" if amount >= 1 else f"${amount:.4f}"
+
+
+def size(count: int | None) -> str:
+    """`12 B`, `4.1 MB`, `2.0 GB`."""
+    if count is None:
+        return UNKNOWN
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
 def span(seconds: float) -> str:
     """`8.4 s`, `2 min 05 s`, `3 h 20 min`, `4 d 2 h`."""
     if seconds < 60:

@@ -31,6 +31,11 @@ _OPTIONS = {
     "image": "--image",
     "setup_script": "--setup",
     "ssh_keys": "--ssh-key",
+    "protection": "--no-protection",
+    "enabled": "--no-protection",
+    "failback": "--failback",
+    "standby_type": "--standby-type",
+    "excludes": "--exclude",
 }
 """The option a person typed for each field of the request."""
 
@@ -79,6 +84,30 @@ def up(
         Path | None,
         typer.Option("--setup", metavar="FILE", help="Shell script to run at every start."),
     ] = None,
+    no_protection: Annotated[
+        bool,
+        typer.Option("--no-protection", help="No standby: the work is lost with the GPU."),
+    ] = False,
+    failback: Annotated[
+        str | None,
+        typer.Option(
+            "--failback",
+            metavar="WHEN",
+            help="After a failover, return to a GPU at-once, when-idle (the default) or on-command.",
+        ),
+    ] = None,
+    standby_type: Annotated[
+        str | None,
+        typer.Option("--standby-type", metavar="TYPE", help="Machine type of the standby."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="PATTERN",
+            help="Do not mirror what matches this rsync pattern; repeatable.",
+        ),
+    ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Return as soon as the machine is asked for.")
     ] = False,
@@ -107,6 +136,9 @@ def up(
         name=name,
         requirement={key: value for key, value in wanted.items() if value is not None},
         setup_script=_script(setup) if setup else "",
+        protection=_protection(
+            off=no_protection, failback=failback, standby_type=standby_type, excludes=exclude
+        ),
     )
     key, ssh_keys = _keys(api, ssh_key or [])
     machine = _create(api, request.model_copy(update={"ssh_keys": ssh_keys}))
@@ -124,7 +156,35 @@ def up(
         _announce(machine, plain_ssh=linked)
 
 
-def _request(*, name: str, requirement: dict[str, object], setup_script: str) -> MachineCreate:
+def _protection(
+    *, off: bool, failback: str | None, standby_type: str | None, excludes: list[str] | None
+) -> dict[str, object]:
+    """What was said about protection; nothing leaves it to the server."""
+    from dumont.domain.errors import InvalidInput
+
+    said: dict[str, object] = {}
+    if failback is not None:
+        said["failback"] = failback.replace("-", "_")
+    if standby_type is not None:
+        said["standby_type"] = standby_type
+    if excludes:
+        said["excludes"] = excludes
+    if off and said:
+        raise InvalidInput(
+            "without a standby there is nothing to set about it",
+            field="--no-protection",
+            hint="leave it out, or leave the options of the standby out",
+        )
+    return {"enabled": False} if off else said
+
+
+def _request(
+    *,
+    name: str,
+    requirement: dict[str, object],
+    setup_script: str,
+    protection: dict[str, object],
+) -> MachineCreate:
     """The request body, or an error that names the option at fault."""
     from pydantic import ValidationError
 
@@ -133,7 +193,12 @@ def _request(*, name: str, requirement: dict[str, object], setup_script: str) ->
 
     try:
         return MachineCreate.model_validate(
-            {"name": name, "requirement": requirement, "setup_script": setup_script}
+            {
+                "name": name,
+                "requirement": requirement,
+                "setup_script": setup_script,
+                "protection": protection,
+            }
         )
     except InvalidInput as error:
         raise _with_option(error) from None

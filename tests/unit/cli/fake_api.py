@@ -51,6 +51,8 @@ class FakeApi:
     password: str = "correct horse"
     on_create: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
     on_destroy: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
+    on_drill: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
+    receipts: list[dict[str, Any]] = field(default_factory=list)
     stream_breaks_after: int | None = None
     """Cut each stream behind this many events."""
     stream_ends_at_once: int = 0
@@ -157,6 +159,11 @@ class FakeApi:
                 ("DELETE", "/machines/{ref}", self._destroy),
                 ("GET", "/machines/{ref}/events", self._machine_events),
                 ("GET", "/machines/{ref}/logs", self._logs),
+                ("POST", "/machines/{ref}/drill", self._drill),
+                ("POST", "/machines/{ref}/fail-back", self._fail_back),
+                ("POST", "/machines/{ref}/flush", self._flush),
+                ("GET", "/machines/{ref}/receipts", self._receipts),
+                ("GET", "/machines/{ref}/receipts/{number}", self._receipt),
                 ("GET", "/offers", self._offers),
                 ("GET", "/ssh-keys", self._ssh_keys),
                 ("POST", "/ssh-keys", self._add_ssh_key),
@@ -271,6 +278,50 @@ class FakeApi:
 
     async def _logs(self, request: Request, body: Any) -> Response:
         return JSONResponse({"text": "hello from the box\n", "seen_at": T0.isoformat()})
+
+    async def _drill(self, request: Request, body: Any) -> Response:
+        machine = self._find(request)
+        if machine is None:
+            return problem(404, "not_found", "there is no such machine")
+        if not machine.get("standby"):
+            return problem(409, "conflict", "it has no standby: it is not protected")
+        self.on_drill(self, machine)
+        return JSONResponse({"machine": machine}, 202)
+
+    async def _fail_back(self, request: Request, body: Any) -> Response:
+        machine = self._find(request)
+        assert machine is not None
+        if machine["phase"] == "running":
+            return problem(
+                409, "conflict", "the machine is running: there is nothing to return from"
+            )
+        return JSONResponse({"machine": machine}, 202)
+
+    async def _flush(self, request: Request, body: Any) -> Response:
+        machine = self._find(request)
+        if machine is None or not machine.get("standby"):
+            return problem(412, "precondition_failed", "my-box has no standby")
+        return JSONResponse(
+            {
+                "epoch": 5,
+                "sequence": 17,
+                "replicated_at": T0.isoformat(),
+                "files": 12,
+                "bytes": 4_194_304,
+                "hashed": 3,
+                "seconds": 0.61,
+            }
+        )
+
+    async def _receipts(self, request: Request, body: Any) -> Response:
+        return JSONResponse({"items": self.receipts[::-1]})
+
+    async def _receipt(self, request: Request, body: Any) -> Response:
+        number = int(request.path_params["number"])
+        found = [r for r in self.receipts if r["receipt"]["number"] == number]
+        if not found:
+            return problem(404, "not_found", f"no receipt {number} of this machine")
+        return JSONResponse(found[0])
 
     async def _offers(self, request: Request, body: Any) -> Response:
         return JSONResponse({"items": self.offers, "seen_at": T0.isoformat()})
