@@ -1,4 +1,4 @@
-"""Record histories for the replay tests: `python -m tests.replay.record`.
+"""Record histories for the replay tests: `python -m tests.replay.record [SCENARIO ...]`.
 
 Run it when a new path deserves to be kept. Never replace an old history to make a test pass: it
 stands for machines that are alive out there; change the workflow behind `workflow.patched` instead.
@@ -18,8 +18,10 @@ from dumont.domain.reconcile import Limits, OwnerStatus
 from dumont.ports import MachineRecord
 from dumont.temporal.queues import CONTROL
 from tests.support.fakes import offer
+from tests.workflows import test_failover as failovers
 from tests.workflows.conftest import TIMING, Stage, now, on_stage, spec
 from tests.workflows.test_news_and_idleness import report
+from workflows.failover import DrillRequest
 from workflows.machine import Machine
 from workflows.reconcile import Reconcile, ReconcileInput
 
@@ -39,6 +41,45 @@ async def plain_life(stage: Stage) -> None:
     await save(stage, MACHINE, "machine-plain-life")
     await save(stage, f"{MACHINE}/provision/g1", "provision-first-offer")
     await save(stage, "end/m0123456789ab", "end-instances-whole-machine")
+
+
+async def failover(stage: Stage) -> None:
+    handle, state = await failovers.start(stage)
+    assert state.instance is not None
+    stage.cloud.set_state(state.instance.instance_id, InstanceState.STOPPED)
+    await failovers.cut(stage, handle, state)
+    await failovers.when(
+        stage, handle, lambda s: s.generation == 2 and s.mirrored and not s.retiring, "replaced"
+    )
+    await stage.destroy(handle)
+    await save(stage, MACHINE, "machine-failover")
+    await save(stage, f"{MACHINE}/failover/1", "failover-replaced")
+    await save(stage, "standby/m0123456789ab", "standby-one-failover")
+    await save(stage, "retire/dmt-test-m0123456789ab-g1-a1", "retire-nothing-to-rescue")
+
+
+async def drill(stage: Stage) -> None:
+    handle, _ = await failovers.start(stage)
+    await handle.execute_update(Machine.drill, DrillRequest(redirect_only=True))
+    await failovers.when(stage, handle, lambda s: s.epoch == 2 and s.mirrored, "returned")
+    await stage.destroy(handle)
+    await save(stage, MACHINE, "machine-drill")
+    await save(stage, f"{MACHINE}/failover/1", "failover-drill-returned")
+
+
+async def standby_lost(stage: Stage) -> None:
+    handle, state = await failovers.start(stage)
+    assert state.standby is not None
+    await stage.vms.stop(zone=state.standby.zone, name=state.standby.label)
+    standby = stage.env.client.get_workflow_handle("standby/m0123456789ab")
+    await standby.signal(
+        "instance_changed", failovers.report_of(stage.vms.vms[state.standby.label])
+    )
+    await failovers.when(
+        stage, handle, lambda s: s.standby is not None and s.standby.number == 2 and s.mirrored, "2"
+    )
+    await stage.destroy(handle)
+    await save(stage, "standby/m0123456789ab", "standby-lost-and-replaced")
 
 
 async def second_offer(stage: Stage) -> None:
@@ -123,15 +164,21 @@ async def sweep(stage: Stage) -> None:
     await save(stage, "reconcile", "reconcile-end-revive-drop")
 
 
-async def main() -> None:
+SCENARIOS = (
+    plain_life, second_offer, lost_race, stuck_then_outbid, destroyed_while_starting, sweep,
+    failover, drill, standby_lost,
+)  # fmt: skip
+
+
+async def main(names: list[str]) -> None:
     HISTORIES.mkdir(exist_ok=True)
-    for scenario in (
-        plain_life, second_offer, lost_race, stuck_then_outbid, destroyed_while_starting, sweep,
-    ):  # fmt: skip
+    for scenario in SCENARIOS:
+        if names and scenario.__name__ not in names:
+            continue
         async with on_stage() as stage:
             await scenario(stage)
             sys.stderr.write(f"{scenario.__name__} recorded\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:]))
