@@ -253,6 +253,8 @@ def page_query(
         wanted.append(machines.c.phase == phases[0].value)
     else:
         wanted.append(machines.c.phase.in_([phase.value for phase in phases]))
+        if not any(phase.final for phase in phases):
+            wanted.append(_LIVE)  # says nothing new, but lets the index of live ones serve
     if name is not None:
         wanted.append(machines.c.name == name)
     if after is not None:

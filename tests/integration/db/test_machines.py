@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 from dumont.db.engine import Database
 from dumont.db.machine_store import PostgresMachineStore
 from dumont.db.machines import Cursor, Machines, page_query
-from dumont.db.tables import machines
+from dumont.db.tables import heartbeats, machines
 from dumont.domain.errors import Conflict, InvalidInput, NotFound
 from dumont.domain.machine import MachinePhase, MachineState
 from tests.integration.db.conftest import T0, record, spec
@@ -47,10 +47,25 @@ async def many(database: Database) -> Machines:
                 "updated_at": at,
             }
         )
+    beats = [
+        {
+            "machine_id": row["machine_id"],
+            "role": role,
+            "instance_id": "24",
+            "epoch": 1,
+            "sequence": 1,
+            "received_at": T0,
+            "heartbeat": {"protection": {"lag_s": 0.1, "replicated_at": T0.isoformat()}},
+        }
+        for row in rows[:MANY]
+        for role in ("primary", "standby")
+    ]
     async with database.transaction() as connection:
         for begin in range(0, len(rows), 500):
             await connection.execute(insert(machines), rows[begin : begin + 500])
-        await connection.execute(text("ANALYZE machines"))
+        for begin in range(0, len(beats), 500):
+            await connection.execute(insert(heartbeats), beats[begin : begin + 500])
+        await connection.execute(text("ANALYZE machines, heartbeats"))
     return Machines(database)
 
 
@@ -91,6 +106,7 @@ async def test_every_page_of_ten_thousand_machines_is_quick_and_complete(many: M
         took.append((time.perf_counter() - started) * 1000)
         seen |= {row.spec.machine_id for row in rows}
         assert all(row.spec.owner_id == "u1" for row in rows)
+        assert all(row.mirror is not None and row.mirror.lag_s == 0.1 for row in rows)
         if cursor is None:
             break
     assert len(seen) == MANY
