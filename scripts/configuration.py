@@ -35,6 +35,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Watching the clouds": (
         "fleet_poll_s", "reconcile_every_s", "create_window_s", "gone_confirm_s",
     ),
+    "Protection": (
+        "standby_provider", "standby_zone", "agent_api_url", "rescue_s", "failback_idle_s",
+    ),
     "Logs": ("log_level", "log_format"),
 }  # fmt: skip
 OTHER = "Other"

@@ -149,6 +149,7 @@ class Failover:
         """Where the former instance is now: one that comes back may have another address."""
         self._lost: dict[str, str] = {}
         self._now_please = False
+        self._steps = 0
         self._account = Account(
             number=input.number,
             cause=input.cause,
@@ -545,8 +546,9 @@ class Failover:
         machine = workflow.get_external_workflow_handle(machine_workflow_id(spec.machine_id))
         with suppress(FailureError):
             await machine.signal("failover_progress", progress)
+        self._steps += 1
         event = MachineEvent(
-            key=f"{spec.machine_id}/failover/{self._input.number}/{workflow.uuid4()}",
+            key=f"{spec.machine_id}/failover/{self._input.number}/{self._steps}",
             machine_id=spec.machine_id,
             kind=EventKind.FAILOVER_STEP,
             at=workflow.now(),

@@ -89,6 +89,7 @@ class Standby:
         self._preempting = False
         self._released = False
         self._tries = 0
+        self._events = 0
 
     @workflow.run
     async def run(self, input: StandbyInput) -> None:
@@ -475,8 +476,9 @@ class Standby:
             await machine.signal("standby_changed", news)
 
     async def _event(self, kind: EventKind, summary: str, **data: object) -> None:
+        self._events += 1
         event = MachineEvent(
-            key=f"{self._spec.machine_id}/standby/{self._number}/{kind.value}/{workflow.uuid4()}",
+            key=f"{self._spec.machine_id}/standby/{workflow.info().run_id}/{self._events}",
             machine_id=self._spec.machine_id,
             kind=kind,
             at=workflow.now(),
