@@ -16,15 +16,9 @@ import pytest
 
 from tests.sync.bodies import Bodies, kill, tree, wait_until
 
-WEIRD = [
-    b"new\nline",
-    b"\xff\xfe bytes",
-    b"[a] *?\\",
-    b" spaces ",
-    b"- dash",
-    b"#hash",
-    b"'\"$(x)`",
-]
+# lsyncd escapes wildcards, but not the backslash beside them: such a name waits for the next pass.
+LATE = b"[a] *?\\"
+WEIRD = [b"new\nline", b"\xff\xfe bytes", b"[a] *?", b" spaces ", b"- dash", b"#hash", b"'\"$(x)`"]
 
 
 def fill(workspace: Path) -> None:
