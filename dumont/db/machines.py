@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy.exc
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Select,
     Text,
+    any_,
     case,
     cast,
     delete,
@@ -317,7 +319,11 @@ async def _mirrors(
         func.extract("epoch", func.now() - heartbeats.c.received_at).label("age_s"),
         said["lag_s"].astext.label("lag_s"),
         said["replicated_at"].astext.label("replicated_at"),
-    ).where(heartbeats.c.machine_id.in_(machine_ids), heartbeats.c.role == AgentRole.PRIMARY.value)
+    ).where(
+        # One parameter, not one for each: a page has two hundred.
+        heartbeats.c.machine_id == any_(cast(list(machine_ids), ARRAY(Text))),
+        heartbeats.c.role == AgentRole.PRIMARY.value,
+    )
     return {
         row.machine_id: MirrorSeen(
             instance_id=row.instance_id,
