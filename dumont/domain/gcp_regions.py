@@ -10,6 +10,7 @@ their centres: about 30 km off at worst. As of 2026-11-26; regions checked again
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -102,7 +103,11 @@ class ZoneChoice(Model):
 
 
 def nearest_zones(
-    place: Place | None, zones: Iterable[str], *, avoid: Collection[str] = ()
+    place: Place | None,
+    zones: Iterable[str],
+    *,
+    avoid: Collection[str] = (),
+    spread: str = "",
 ) -> list[ZoneChoice]:
     """Sort zones that are up by their great-circle distance from a place, its own continent first.
 
@@ -113,17 +118,20 @@ def nearest_zones(
             the order is that of names.
         zones: Live zone names, such as `us-west1-b`.
         avoid: Names of zones or of whole regions to leave out.
+        spread: A stable key, such as a machine's id, that turns the order of each region's zones, so
+            that standbys near one another do not all depend on one zone. Empty: no turn.
 
     Returns:
-        Each zone once: nearest first, zones of one region in the order of their names, zones of
-        regions that are not on our map at the end.
+        Each zone once: nearest first, zones of one region next to one another in the order of their
+        names, begun where `spread` says, zones of regions that are not on our map at the end.
     """
+    turned = _turned(zones, spread)
     choices = [
         _choice(place, zone)
-        for zone in set(zones)
+        for zone in turned
         if zone not in avoid and region_of(zone) not in avoid
     ]
-    return sorted(choices, key=lambda choice: _order(place, choice))
+    return sorted(choices, key=lambda choice: _order(place, choice))  # stable: keeps each turn
 
 
 def region_of(zone: str) -> str:
@@ -150,6 +158,21 @@ def describe_distance(km: float | None, measured_rtt_ms: float | None) -> str:
     return f"{far}, at least {least_rtt_ms(km):.0f} ms by estimate, not measured"
 
 
+def _turned(zones: Iterable[str], spread: str) -> list[str]:
+    """Each zone once, by region and name, each region begun at the place that a key gives it.
+
+    Zones to avoid still count here: leaving one out must not move a machine's other choices.
+    """
+    regions: dict[str, list[str]] = {}
+    for zone in sorted(set(zones)):
+        regions.setdefault(region_of(zone), []).append(zone)
+    # Not hash(): that differs from one process to the next.
+    key = int.from_bytes(hashlib.sha256(spread.encode()).digest()[:8], "big") if spread else 0
+    return [
+        zone for row in regions.values() for zone in row[key % len(row) :] + row[: key % len(row)]
+    ]
+
+
 def _choice(place: Place | None, zone: str) -> ZoneChoice:
     name = region_of(zone)
     region = REGIONS.get(name)
@@ -160,10 +183,12 @@ def _choice(place: Place | None, zone: str) -> ZoneChoice:
 
 
 def _order(place: Place | None, choice: ZoneChoice) -> tuple[bool, float, str]:
+    # What is in no region stands alone, among the regions by its name.
+    name = choice.region or choice.zone
     if place is None or choice.km is None:
-        return True, 0.0, choice.zone
+        return True, 0.0, name
     same = _continent(place.country) == _continent(REGIONS[choice.region].country)
-    return False, choice.km * (1 if same else OTHER_CONTINENT), choice.zone
+    return False, choice.km * (1 if same else OTHER_CONTINENT), name
 
 
 def _continent(country: str) -> str | None:

@@ -47,18 +47,33 @@ def parse_location(text: str | None) -> Place | None:
     The last part is the country, as a code or spelled out; the part before it may name a subdivision.
     A subdivision that we do not know leaves the country; one that contradicts it leaves nothing.
     `US, Oregon` is read too. A name that is a country and a state (`Georgia`) needs a code beside it,
-    and a subdivision without any country is not enough: Montana is in Bulgaria as well.
+    and a subdivision alone is not enough: Montana is in Bulgaria as well. Beside its own code it is:
+    `Indiana, IN` is the state and not India, and `Illinois, IN` is neither.
     """
     if text is None or len(text) > _LONGEST_LOCATION:
         return None
     parts = [_key(part) for part in unicodedata.normalize("NFKC", text).split(",")]
-    parts = [part for part in parts if part]
-    if not parts:
+    words = [part for part in parts if part]
+    if not words or (parts[0] in _NOT_AVAILABLE and words[-1] in _NOT_AVAILABLE):
         return None
-    country = _country(parts[-1])
+    last = words.pop()
+    words = [word for word in words if word not in _NOT_AVAILABLE]
+    region = words[-1] if words else None
+    country = _country(last)
+    if country is not None and (region is None or _COUNTRIES.get(region) == country):
+        return _middle(
+            country
+        )  # "Mexico, MX" repeats the country; it is not the state of that name
+    if region is None:
+        return None
+    if country is not None and (subdivision := _subdivision(country, region)) is not None:
+        return _inside(subdivision)
+    if readings := _beside_code(region, last):
+        own = [named for named, coded in readings if named == coded]
+        return _inside(own[0]) if len(own) == 1 else None
     if country is not None:
-        return _place(country, parts[-2] if len(parts) > 1 else None)
-    return _reversed(parts)
+        return _around(country, region)
+    return _reversed([*words, last])
 
 
 def distance_km(
@@ -85,9 +100,17 @@ def _key(words: str) -> str:
     return plain.removeprefix("the ")
 
 
-_COUNTRIES: dict[str, str] = {code.lower(): code for code in COUNTRIES}
-_COUNTRIES |= {country.alpha3.lower(): code for code, country in COUNTRIES.items()}
-_COUNTRIES |= {_key(name): code for code, country in COUNTRIES.items() for name in country.names}
+# Namibia is `, NA`; nobody who knows no more of a host than that writes `NA`.
+_NOT_AVAILABLE = frozenset({"na", "n/a"})
+
+# What names another country in a region's place. Codes of three letters do not: Muş is in Turkey and
+# Usa in Japan, while MUS and USA are elsewhere.
+_OTHER_COUNTRIES: dict[str, str] = {code.lower(): code for code in COUNTRIES}
+_OTHER_COUNTRIES |= {
+    _key(name): code for code, country in COUNTRIES.items() for name in country.names
+}
+_COUNTRIES = {country.alpha3.lower(): code for code, country in COUNTRIES.items()}
+_COUNTRIES |= _OTHER_COUNTRIES
 
 # Spelled out and alone, these may be the state as well as the country.
 _NEED_A_CODE = frozenset({"georgia"})
@@ -106,15 +129,28 @@ _TERRITORIES: dict[str, frozenset[str]] = {
     "NZ": frozenset({"CK", "NU", "TK"}),
 }
 
-_KINDS = (
-    "province", "state", "prefecture", "county", "region", "oblast", "krai", "kray", "republic",
-    "voivodeship", "autonomous region", "lan", "fylke", "territory", "district", "municipality",
-    "city", "sheng", "shi", "ken", "fu", "do", "to",
-)  # fmt: skip
-_KIND_AFTER = re.compile(rf"^(?P<name>.+) (?:{'|'.join(_KINDS)})$")
+# What the rows of each country are called. Only these are taken off a name: `Kansas City` and
+# `Washington County` are smaller places, in other states as well.
+_KINDS: dict[str, str] = {
+    "US": "state", "CA": "province|territory", "MX": "state", "BR": "state", "AU": "state|territory",
+    "DE": "state", "FR": "region", "ES": "autonomous community|community|region", "IT": "region",
+    "NL": "province", "PL": "voivodeship|province", "SE": "county|lan", "NO": "county|fylke",
+    "FI": "region", "RU": "oblast|krai|kray|republic|region", "IN": "state|union territory|territory",
+    "CN": "province|sheng|municipality|shi|autonomous region", "JP": "prefecture|ken|fu|do|to",
+}  # fmt: skip
+_KIND_AFTER = {
+    country: re.compile(rf"^(?P<name>.+?) (?:{kinds})$") for country, kinds in _KINDS.items()
+}
 _KIND_BEFORE = re.compile(
     r"^(?:state|province|republic|region|estado) (?:of|de|do|da) (?P<name>.+)$"
 )
+
+
+def _without_kind(country: str, key: str) -> str | None:
+    """`norrbotten` of Sweden's `norrbotten county`; None where no kind of that country ends it."""
+    kinds = _KIND_AFTER.get(country)
+    match = kinds.match(key) if kinds else None
+    return match["name"] if match else None
 
 
 def _by_name() -> dict[tuple[str, str], Subdivision]:
@@ -126,14 +162,18 @@ def _by_name() -> dict[tuple[str, str], Subdivision]:
             named[subdivision.country, short.lower()] = subdivision
     for subdivision in SUBDIVISIONS.values():
         for name in map(_key, subdivision.names):
-            if match := _KIND_AFTER.match(name):
-                named.setdefault((subdivision.country, match["name"]), subdivision)
+            if (bare := _without_kind(subdivision.country, name)) is not None:
+                named.setdefault((subdivision.country, bare), subdivision)
     for subdivision in SUBDIVISIONS.values():
         named |= {(subdivision.country, _key(name)): subdivision for name in subdivision.names}
     return named
 
 
 _SUBDIVISIONS = _by_name()
+
+_BY_CODE: dict[str, list[Subdivision]] = {}
+for _code, _row in SUBDIVISIONS.items():
+    _BY_CODE.setdefault(_code.partition("-")[2].lower(), []).append(_row)
 
 
 def _country(key: str) -> str | None:
@@ -142,31 +182,41 @@ def _country(key: str) -> str | None:
 
 def _subdivision(country: str, key: str) -> Subdivision | None:
     found = _SUBDIVISIONS.get((country, key))
-    if found is None and (match := _KIND_BEFORE.match(key) or _KIND_AFTER.match(key)):
-        found = _SUBDIVISIONS.get((country, match["name"]))
+    if found is None:
+        match = _KIND_BEFORE.match(key)
+        bare = match["name"] if match else _without_kind(country, key)
+        found = _SUBDIVISIONS.get((country, bare)) if bare else None
     return found
 
 
-def _place(country: str, region: str | None) -> Place | None:
-    """The place of a known country and what stood before it."""
-    # "Mexico, MX" repeats the country; it is not the state of that name.
-    if region is not None and _COUNTRIES.get(region) != country:
-        subdivision = _subdivision(country, region)
-        if subdivision is not None:
-            return Place(
-                country=country,
-                subdivision=subdivision.code,
-                latitude=subdivision.latitude,
-                longitude=subdivision.longitude,
-                precision="subdivision",
-            )
-        named = _COUNTRIES.get(region)
-        if named is not None and named not in _TERRITORIES.get(country, ()):
-            return None
-        country = named or country
+def _beside_code(region: str, code: str) -> list[tuple[Subdivision, Subdivision]]:
+    """What a region names in each country that has such a code, with the subdivision of that code."""
+    found = ((_subdivision(row.country, region), row) for row in _BY_CODE.get(code, ()))
+    return [(named, coded) for named, coded in found if named is not None]
+
+
+def _around(country: str, region: str) -> Place | None:
+    """The country of a region that we do not know; None where it is another country's name."""
+    other = _OTHER_COUNTRIES.get(region)
+    if other is not None and other not in _TERRITORIES.get(country, ()):
+        return None
+    return _middle(other or country)
+
+
+def _middle(country: str) -> Place:
     row = COUNTRIES[country]
     return Place(
         country=country, latitude=row.latitude, longitude=row.longitude, precision="country"
+    )
+
+
+def _inside(subdivision: Subdivision) -> Place:
+    return Place(
+        country=subdivision.country,
+        subdivision=subdivision.code,
+        latitude=subdivision.latitude,
+        longitude=subdivision.longitude,
+        precision="subdivision",
     )
 
 
@@ -175,6 +225,5 @@ def _reversed(parts: list[str]) -> Place | None:
     if len(parts) != 2:
         return None
     country = _country(parts[0])
-    if country is None or _subdivision(country, parts[1]) is None:
-        return None  # a word that is no country ended it, and is no part of the first one either
-    return _place(country, parts[1])
+    subdivision = None if country is None else _subdivision(country, parts[1])
+    return None if subdivision is None else _inside(subdivision)

@@ -59,7 +59,7 @@ place_names = st.sampled_from(sorted({*COUNTRIES, *SUBDIVISIONS}))
 
 def place_of(code: str) -> Place:
     country, _, rest = code.partition("-")
-    place = parse_location(f"{SUBDIVISIONS[code].names[-1]}, {country}" if rest else country)
+    place = parse_location(f"{SUBDIVISIONS[code].names[-1]}, {country}" if rest else f", {country}")
     assert place is not None
     return place
 
@@ -105,6 +105,31 @@ def test_the_order_depends_on_the_zones_alone(code: str, zones: list[str], rando
     own = COUNTRIES[place.country].continent
     same = [choice.km or 0 for choice in chosen if continent_of(choice.region) == own]
     assert same == sorted(same)
+
+
+@given(place_names | st.none(), st.text(max_size=20))
+def test_spread_turns_each_region_and_moves_none(code: str | None, key: str) -> None:
+    place = None if code is None else place_of(code)
+    plain, turned = nearest_zones(place, ZONES), nearest_zones(place, ZONES, spread=key)
+    assert [choice.region for choice in turned] == [choice.region for choice in plain]
+    for start in range(0, len(turned), 3):
+        order = "".join(choice.zone[-1] for choice in turned[start : start + 3])
+        assert order in {"abc", "bca", "cab"}
+
+
+def test_standbys_of_one_region_spread_over_its_zones() -> None:
+    place = parse_location("Oregon, US")
+    first = [nearest_zones(place, ZONES, spread=f"machine-{n}")[0].zone for n in range(300)]
+    assert {first.count(f"us-west1-{letter}") > 70 for letter in "abc"} == {True}
+
+
+def test_a_machine_keeps_its_turn_over_restarts_and_over_zones_that_failed() -> None:
+    place = parse_location("Oregon, US")
+    order = [choice.zone for choice in nearest_zones(place, ZONES, spread="mch_7f3a")]
+    # Written down from another process: a turn that changed would move standbys that are asked again.
+    assert order[:3] == ["us-west1-b", "us-west1-c", "us-west1-a"]
+    left = nearest_zones(place, ZONES, avoid=order[:1], spread="mch_7f3a")
+    assert [choice.zone for choice in left] == order[1:]
 
 
 def test_zones_of_a_region_follow_each_other_in_the_order_of_their_names() -> None:
