@@ -163,7 +163,7 @@ class Mirror:
         except OSError as error:
             self._reasons["mark"] = f"the workspace cannot be written to: {error}"
         arrived = False
-        while not self._context.stop.is_set() and not self.fenced:
+        while not (self._context.stop.is_set() or self.fenced or self._context.fenced.is_set()):
             if not arrived:
                 arrived = self.marks.saw(self._conversation.ask({"do": "mark"}).get("mark"))
                 if arrived:
@@ -330,6 +330,8 @@ class Mirror:
 
     def _ask_for_authority(self) -> None:
         """The standby may give authority back under the same epoch, if nothing was written there."""
+        # The thread of the passes may have been refused while this one was starting it.
+        self._stop_lsyncd()
         self._context.stop.wait(_ASK_AUTHORITY_EVERY_S)
         self._conversation.ask({"do": "mark"})
         self._log.info("the standby takes our changes again")

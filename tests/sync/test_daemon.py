@@ -104,8 +104,7 @@ def test_a_fence_ends_mirroring_for_good(heard: Bodies, plane: ControlPlane) -> 
     heard.wait_protected()
     plane.fenced = True
     wait_until(lambda: "fenced" in heard.protection().get("reason", ""), "it obeys")
-    assert not heard.find("lsyncd")
-    assert not heard.find("ssh")
+    wait_until(lambda: not heard.find("lsyncd") and not heard.find("ssh"), "nothing is left")
     assert "taken over" in (heard.home / ".dumont/status").read_text()
     plane.fenced = False
     heard.run("stop")
