@@ -43,6 +43,8 @@ class PickZones(Message):
     machine_type: str
     spot: bool
     disk_gb: int
+    machine_id: str = ""
+    """Spreads the standbys of a place over its zones."""
     avoid: tuple[str, ...] = ()
 
 

@@ -26,7 +26,7 @@ def zone_picker(settings: Settings) -> PlaceZones:
                 _priced(ask, zone, None, f"the GPU's place is unknown ({ask.region or 'not told'})")
                 for zone in sorted(known, key=lambda zone: (zone != settings.standby_zone, zone))
             ]
-        choices = nearest_zones(place, zones, avoid=ask.avoid)
+        choices = nearest_zones(place, zones, avoid=ask.avoid, spread=ask.machine_id)
         return [
             _priced(
                 ask,

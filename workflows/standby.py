@@ -152,6 +152,7 @@ class Standby:
                 machine_type=policy.standby_type,
                 spot=policy.standby_spot,
                 disk_gb=disk_gb,
+                machine_id=self._spec.machine_id,
             ),
             task_queue=PROVIDER_GCP,
             summary="zones near the primary",

@@ -26,14 +26,18 @@ class Beat(Message):
 class LinkTiming(Message):
     """How the endpoint watches the primary, milliseconds.
 
-    Two checks must fail, the second one at once after the first: that costs tens of milliseconds and
-    halves the chance of a false alarm. A busy GPU host answers late now and then.
+    A connection is taken up by the kernel, however busy the machine is: one that is not, twice, is a
+    dead machine or a cut link. The banner comes from sshd, which on a host at full load is late now
+    and then: it gets ten times as long, or a user's session would be cut for a busy GPU.
     """
 
     connect_ms: int = 100
-    check_ms: int = 80
+    check_ms: int = 750
+    """For the banner, once connected."""
     inter_ms: int = 50
+    """Between two checks, and the limit of a check's connection."""
     fall: int = 2
+    """Checks that must fail; the second one follows at once."""
     down_inter_ms: int = 500
 
 
@@ -44,11 +48,11 @@ def link_timing(rtt_ms: float | None) -> LinkTiming:
     unknown round trip is taken for a long one.
     """
     patience = round(4 * (rtt_ms if rtt_ms is not None else 50.0))
-    if patience <= 80:
+    if patience <= 50:
         return LinkTiming()
     return LinkTiming(
         connect_ms=max(100, 2 * patience),
-        check_ms=patience,
+        check_ms=750 + patience,
         inter_ms=min(patience, 500),
         down_inter_ms=max(500, patience),
     )

@@ -79,8 +79,9 @@ class Decision(StrEnum):
     """It is lost: rent another."""
 
 
-STEADY = timedelta(seconds=5)
-"""A link that is back must stay back so long: one that flaps costs more than it gives."""
+STEADY = timedelta(seconds=10)
+"""A link that is back must stay back so long. Meanwhile the guard heals quietly what was not used, and a
+link that flaps costs more than it gives."""
 
 
 @dataclass(kw_only=True)
@@ -127,13 +128,18 @@ def decide(evidence: Evidence, *, moved: bool = False) -> Decision:
     if moved and provider.state is InstanceState.RUNNING and evidence.bodies.primary_answers:
         return Decision.RETURN
     if guard.link == "up" and evidence.bodies.primary_answers and not ended:
-        steady = guard.link_since is not None and evidence.at - guard.link_since >= STEADY
-        return Decision.RETURN if steady else Decision.WAIT
+        return Decision.RETURN if _is_steady(guard, evidence.at) else Decision.WAIT
     if guard.link == "up":
         return Decision.WAIT
     if ended and guard.link == "down":
         return Decision.REPLACE  # the provider's proof, and the link: there is nothing to wait for
     return Decision.REPLACE if may_replace(witnesses(evidence), now=evidence.at) else Decision.WAIT
+
+
+def _is_steady(guard: GuardReport, now: datetime) -> bool:
+    """The link has been back for a while, and the guard had the time to heal by itself."""
+    times = (guard.link_since, guard.since)
+    return all(at is not None and now - at >= STEADY for at in times)
 
 
 def witnesses(evidence: Evidence) -> list[Witness]:

@@ -174,7 +174,8 @@ async def test_a_gpu_that_comes_back_after_the_standby_was_used_gets_its_files_f
     await when(stage, handle, lambda s: s.phase is MachinePhase.ON_STANDBY, "on its standby")
     long_ago = datetime.now(UTC) - timedelta(days=1)
     stage.agents.guards[host] |= {
-        "link": "up", "written": True, "link_since": long_ago.isoformat(),
+        "link": "up", "written": True,
+        "link_since": long_ago.isoformat(), "since": long_ago.isoformat(),
     }  # fmt: skip
     after = await when(stage, handle, lambda s: s.phase is MachinePhase.RUNNING, "running again")
     assert after.epoch == 2
