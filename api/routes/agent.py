@@ -85,10 +85,16 @@ def _check_storable(heartbeat: Heartbeat) -> None:
 
 
 def _is_fenced(claim: AgentClaim, standing: Standing | None, *, instance_id: str) -> bool:
-    if standing is None or standing.phase.final or standing.epoch > claim.epoch:
+    """Whether this body may not write any more.
+
+    A standby is told its new epoch before its configuration has it, and must be heard meanwhile: it
+    holds the only newest copy. It is fenced when another standby has its place.
+    """
+    if standing is None or standing.phase.final:
         return True
-    other = standing.standby_id
-    return claim.role is AgentRole.STANDBY and other is not None and other != instance_id
+    if claim.role is AgentRole.PRIMARY:
+        return standing.epoch > claim.epoch
+    return standing.standby_id is not None and standing.standby_id != instance_id
 
 
 async def _tell(services: Services, heard: Heard, standing: Standing) -> None:
@@ -100,7 +106,8 @@ async def _tell(services: Services, heard: Heard, standing: Standing) -> None:
     try:
         async with asyncio.timeout(TELL_S):
             await services.commands.tell_agent_news(
-                heartbeat.machine_id, news_of(heartbeat, at=heard.received_at)
+                heartbeat.machine_id,
+                news_of(heartbeat, at=heard.received_at, epoch=_epoch_of(heartbeat, standing)),
             )
     except (TimeoutError, DumontError) as error:
         log.warning(
@@ -138,13 +145,21 @@ def edge_of(heartbeat: Heartbeat, standing: Standing) -> dict[str, Any]:
     return edge
 
 
-def news_of(heartbeat: Heartbeat, *, at: datetime) -> AgentNews:
+def _epoch_of(heartbeat: Heartbeat, standing: Standing) -> int:
+    """The epoch that a body speaks under: a guard that was fenced has it before its configuration."""
+    guard = heartbeat.guard
+    if guard is None:
+        return heartbeat.epoch
+    return max(heartbeat.epoch, min(guard.epoch, standing.epoch))
+
+
+def news_of(heartbeat: Heartbeat, *, at: datetime, epoch: int) -> AgentNews:
     """A heartbeat as it enters the machine's history: without what would make that long."""
     guard, mirror = heartbeat.guard, heartbeat.protection
     return AgentNews(
         role=heartbeat.role,
         instance_id=heartbeat.instance_id,
-        epoch=heartbeat.epoch,
+        epoch=epoch,
         at=at,
         protection=mirror.model_copy(
             update={"reason": mirror.reason[:_MAX_WORDS], "not_mirrored": []}

@@ -10,12 +10,14 @@ from fastapi import APIRouter, Path, Response
 
 from api.auth import NEEDS_LOGIN, MachinesReader, MachinesWriter, Parts, Principal
 from api.errors import documented
+from api.protection_view import protection_detail
 from api.routes.machines import NO_WORKFLOW_HINT, IdempotencyKey, Reference
 from api.services import Services
 from api.views import machine_view
 from dumont.db.machines import MachineRow
 from dumont.domain.errors import Conflict, DependencyUnavailable, NotFound, PreconditionFailed
 from dumont.domain.protection import Barrier
+from dumont.domain.protection_resources import ProtectionDetail
 from dumont.domain.receipts import Receipt
 from dumont.domain.resources import Accepted, DrillOrder, ReceiptList, ReceiptView
 from workflows.failover import DrillRequest
@@ -35,6 +37,20 @@ _BARRIER_EXAMPLE: Final[dict[str, Any]] = {
     "hashed": 12,
     "seconds": 0.61,
 }
+
+
+@router.get("/protection", responses=documented(*NEEDS_LOGIN, "not_found"))
+async def show_protection(
+    reference: Reference, principal: MachinesReader, services: Parts
+) -> ProtectionDetail:
+    """Everything that is known about how safe a machine's work is, from what was heard last.
+
+    `verdict` is what the agent and the standby's link together mean; no provider is asked for it.
+    """
+    row = await services.machines.find(reference, owner_id=principal.user.user_id)
+    machine_id = row.spec.machine_id
+    heard = await services.heartbeats.latest([machine_id])
+    return protection_detail(row, heard.get(machine_id, {}), settings=services.settings)
 
 
 @router.post("/drill", status_code=202, responses=documented(*_COMMAND))

@@ -25,6 +25,8 @@ class Heard(NamedTuple):
     """By the database's clock."""
     told: dict[str, Any] | None
     """What the workflow was told last; None: nothing yet."""
+    age_s: float = 0.0
+    """Since it was received, by the database's clock."""
 
 
 class PostgresHeartbeats:
@@ -83,11 +85,13 @@ class PostgresHeartbeats:
 
     async def latest(self, machine_ids: Sequence[str]) -> dict[str, dict[AgentRole, Heard]]:
         """The newest heartbeats of some machines, by machine and role."""
-        query = select(heartbeats).where(heartbeats.c.machine_id.in_(machine_ids))
+        age = func.extract("epoch", func.now() - heartbeats.c.received_at).label("age_s")
+        query = select(heartbeats, age).where(heartbeats.c.machine_id.in_(machine_ids))
         found: dict[str, dict[AgentRole, Heard]] = {}
         async with self._database.reading() as connection:
             for row in await connection.execute(query):
-                heard = Heard(Heartbeat.model_validate(row.heartbeat), row.received_at, row.told)
+                said = Heartbeat.model_validate(row.heartbeat)
+                heard = Heard(said, row.received_at, row.told, max(float(row.age_s), 0.0))
                 found.setdefault(row.machine_id, {})[AgentRole(row.role)] = heard
         return found
 

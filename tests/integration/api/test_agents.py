@@ -96,7 +96,7 @@ async def test_the_newest_is_kept_whatever_the_order(machine: Running):
         ("primary", {"phase": MachinePhase.DESTROYED}, True),
         ("primary", {"epoch": 4}, False),
         ("standby", {}, False),
-        ("standby", {"epoch": 6}, True),
+        ("standby", {"epoch": 6}, False),
         ("standby", {"standby": None}, False),
         (
             "standby",
