@@ -35,6 +35,7 @@ _OPTIONS = {
     "enabled": "--no-protection",
     "failback": "--failback",
     "standby_type": "--standby-type",
+    "standby_spot": "--standby-on-demand",
     "excludes": "--exclude",
 }
 """The option a person typed for each field of the request."""
@@ -100,6 +101,12 @@ def up(
         str | None,
         typer.Option("--standby-type", metavar="TYPE", help="Machine type of the standby."),
     ] = None,
+    standby_on_demand: Annotated[
+        bool,
+        typer.Option(
+            "--standby-on-demand", help="A standby that its cloud does not take back, for more."
+        ),
+    ] = False,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -137,7 +144,11 @@ def up(
         requirement={key: value for key, value in wanted.items() if value is not None},
         setup_script=_script(setup) if setup else "",
         protection=_protection(
-            off=no_protection, failback=failback, standby_type=standby_type, excludes=exclude
+            off=no_protection,
+            failback=failback,
+            standby_type=standby_type,
+            standby_on_demand=standby_on_demand,
+            excludes=exclude,
         ),
     )
     key, ssh_keys = _keys(api, ssh_key or [])
@@ -157,7 +168,12 @@ def up(
 
 
 def _protection(
-    *, off: bool, failback: str | None, standby_type: str | None, excludes: list[str] | None
+    *,
+    off: bool,
+    failback: str | None,
+    standby_type: str | None,
+    standby_on_demand: bool,
+    excludes: list[str] | None,
 ) -> dict[str, object]:
     """What was said about protection; nothing leaves it to the server."""
     from dumont.domain.errors import InvalidInput
@@ -167,6 +183,8 @@ def _protection(
         said["failback"] = failback.replace("-", "_")
     if standby_type is not None:
         said["standby_type"] = standby_type
+    if standby_on_demand:
+        said["standby_spot"] = False
     if excludes:
         said["excludes"] = excludes
     if off and said:

@@ -216,14 +216,19 @@ def test_up_leaves_protection_to_the_server_unless_told(
     dumont("up", "one", *up)
     dumont("up", "two", *up, "--no-protection")
     dumont(
-        "up", "three", *up, "--failback", "at-once", "--standby-type", "e2-medium",
+        "up", "three", *up, "--failback", "at-once", "--standby-type", "e2-medium", "--standby-on-demand",
         "--exclude", "*.pyc", "--exclude", "cache/",
     )  # fmt: skip
     sent = [body.get("protection") for body, _ in user.called("POST", "/machines")]
     assert sent == [
         {},
         {"enabled": False},
-        {"failback": "at_once", "standby_type": "e2-medium", "excludes": ["*.pyc", "cache/"]},
+        {
+            "failback": "at_once",
+            "standby_type": "e2-medium",
+            "standby_spot": False,
+            "excludes": ["*.pyc", "cache/"],
+        },
     ]
 
 
