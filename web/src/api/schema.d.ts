@@ -425,6 +425,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{machine}/protection": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Protection
+         * @description Everything that is known about how safe a machine's work is, from what was heard last.
+         *
+         *     `verdict` is what the agent and the standby's link together mean; no provider is asked for it.
+         */
+        get: operations["show_protection"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/machines/{machine}/receipts": {
         parameters: {
             query?: never;
@@ -608,6 +630,34 @@ export interface components {
          * @enum {string}
          */
         AgentRole: "primary" | "standby";
+        /**
+         * AgentView
+         * @description One of a machine's agents as it was heard last.
+         */
+        AgentView: {
+            /**
+             * Age S
+             * @description Since its last heartbeat arrived.
+             */
+            age_s: number;
+            /**
+             * Current
+             * @description It runs on a body that the machine has now.
+             */
+            current: boolean;
+            /** Epoch */
+            epoch: number;
+            /**
+             * Host
+             * @description How busy it is; null: unknown.
+             */
+            host: {
+                [key: string]: number | null;
+            };
+            /** Instance Id */
+            instance_id: string;
+            role: components["schemas"]["AgentRole"];
+        };
         /**
          * ApiKeyCreate
          * @description POST /api-keys.
@@ -1152,6 +1202,21 @@ export interface components {
             version: string;
         };
         /**
+         * MirrorView
+         * @description The mirror as the primary's agent saw it last.
+         */
+        MirrorView: {
+            /**
+             * Not Mirrored
+             * @description What exists only on the GPU because the policy, or its kind, excludes it.
+             */
+            not_mirrored: components["schemas"]["NotMirrored"][];
+            /** Pending Bytes */
+            pending_bytes: number | null;
+            /** Pending Files */
+            pending_files: number | null;
+        };
+        /**
          * Moment
          * @description When a phase was reached.
          */
@@ -1168,6 +1233,18 @@ export interface components {
              * @enum {string}
              */
             phase: "detected" | "redirected" | "reported" | "fenced" | "provisioned" | "restored" | "verified" | "failed_back";
+        };
+        /**
+         * NotMirrored
+         * @description What a pattern keeps from the standby.
+         */
+        NotMirrored: {
+            /** Bytes */
+            bytes: number;
+            /** Files */
+            files: number;
+            /** Pattern */
+            pattern: string;
         };
         /**
          * OfferList
@@ -1256,6 +1333,36 @@ export interface components {
              * @example https://dumont.cloud/problems/invalid_input
              */
             type: string;
+        };
+        /**
+         * ProtectionDetail
+         * @description GET /machines/{machine}/protection.
+         */
+        ProtectionDetail: {
+            /** Agents */
+            agents: components["schemas"]["AgentView"][];
+            /** @description Which body may write, as the guard said within the last 15 s; null: unknown. */
+            authority: components["schemas"]["Authority"] | null;
+            /** @description The GPU itself, while it may write. */
+            direct: components["schemas"]["SshAddress"] | null;
+            /** @description The stable address. */
+            endpoint: components["schemas"]["SshAddress"] | null;
+            /**
+             * Epoch
+             * @description Counts who had authority over the workspace.
+             */
+            epoch: number;
+            /** @description The endpoint as the guard saw it last. */
+            guard: components["schemas"]["GuardReport"] | null;
+            /** Machine Id */
+            machine_id: string;
+            mirror: components["schemas"]["MirrorView"] | null;
+            /** Name */
+            name: string;
+            protection: components["schemas"]["ProtectionView"];
+            standby: components["schemas"]["StandbyView"] | null;
+            standby_cost: components["schemas"]["StandbyCostView"] | null;
+            verdict: components["schemas"]["VerdictView"];
         };
         /**
          * ProtectionOrder
@@ -1480,6 +1587,18 @@ export interface components {
             sentence: string;
         };
         /**
+         * Sign
+         * @description What one witness says.
+         * @enum {string}
+         */
+        Sign: "alive" | "lost" | "ended" | "silent";
+        /**
+         * Source
+         * @description Who can know something about an instance.
+         * @enum {string}
+         */
+        Source: "link" | "heartbeat" | "provider" | "ssh";
+        /**
          * SshAddress
          * @description Where an instance's sshd listens.
          */
@@ -1522,6 +1641,27 @@ export interface components {
             name: string;
             /** Public Key */
             public_key: string;
+        };
+        /**
+         * StandbyCostView
+         * @description An estimate from list prices, $/h by what is paid for; null: unknown. Egress is not in it.
+         */
+        StandbyCostView: {
+            /** Address */
+            address: number | null;
+            /**
+             * As Of
+             * Format: date
+             */
+            as_of: string;
+            /** Disk */
+            disk: number | null;
+            /** Source */
+            source: string;
+            /** Total */
+            total: number | null;
+            /** Vm */
+            vm: number | null;
         };
         /**
          * StandbyView
@@ -1624,12 +1764,44 @@ export interface components {
             user_id: string;
         };
         /**
+         * VerdictKind
+         * @description What the witnesses together mean.
+         * @enum {string}
+         */
+        VerdictKind: "healthy" | "suspect" | "unreachable" | "lost" | "unknown";
+        /**
+         * VerdictView
+         * @description What the stored witnesses together mean. The provider is not asked for it.
+         */
+        VerdictView: {
+            kind: components["schemas"]["VerdictKind"];
+            /** Reason */
+            reason: string;
+            /** Witnesses */
+            witnesses: components["schemas"]["WitnessView"][];
+        };
+        /**
          * Webhooks
          * @description GET /webhooks: addresses to give to providers. Each holds a secret.
          */
         Webhooks: {
             /** Vast */
             vast: string;
+        };
+        /**
+         * WitnessView
+         * @description What one source says about the GPU instance.
+         */
+        WitnessView: {
+            /**
+             * News At
+             * @description Null: it never said anything.
+             */
+            news_at: string | null;
+            sign: components["schemas"]["Sign"];
+            source: components["schemas"]["Source"];
+            /** Words */
+            words: string;
         };
     };
     responses: never;
@@ -1640,6 +1812,7 @@ export interface components {
 }
 export type Accepted = components['schemas']['Accepted'];
 export type AgentRole = components['schemas']['AgentRole'];
+export type AgentView = components['schemas']['AgentView'];
 export type ApiKeyCreate = components['schemas']['ApiKeyCreate'];
 export type ApiKeyCreated = components['schemas']['ApiKeyCreated'];
 export type ApiKeyView = components['schemas']['ApiKeyView'];
@@ -1666,11 +1839,14 @@ export type MachinePage = components['schemas']['MachinePage'];
 export type MachinePhase = components['schemas']['MachinePhase'];
 export type MachineView = components['schemas']['MachineView'];
 export type Meta = components['schemas']['Meta'];
+export type MirrorView = components['schemas']['MirrorView'];
 export type Moment = components['schemas']['Moment'];
+export type NotMirrored = components['schemas']['NotMirrored'];
 export type OfferList = components['schemas']['OfferList'];
 export type OfferView = components['schemas']['OfferView'];
 export type PasswordChange = components['schemas']['PasswordChange'];
 export type Problem = components['schemas']['Problem'];
+export type ProtectionDetail = components['schemas']['ProtectionDetail'];
 export type ProtectionOrder = components['schemas']['ProtectionOrder'];
 export type ProtectionPolicy = components['schemas']['ProtectionPolicy'];
 export type ProtectionReport = components['schemas']['ProtectionReport'];
@@ -1683,15 +1859,21 @@ export type Refresh = components['schemas']['Refresh'];
 export type Rental = components['schemas']['Rental'];
 export type Rung = components['schemas']['Rung'];
 export type RungView = components['schemas']['RungView'];
+export type Sign = components['schemas']['Sign'];
+export type Source = components['schemas']['Source'];
 export type SshAddress = components['schemas']['SshAddress'];
 export type SshKeyCreate = components['schemas']['SshKeyCreate'];
 export type SshKeyView = components['schemas']['SshKeyView'];
+export type StandbyCostView = components['schemas']['StandbyCostView'];
 export type StandbyView = components['schemas']['StandbyView'];
 export type Testimony = components['schemas']['Testimony'];
 export type Tokens = components['schemas']['Tokens'];
 export type Unreplicated = components['schemas']['Unreplicated'];
 export type UserView = components['schemas']['UserView'];
+export type VerdictKind = components['schemas']['VerdictKind'];
+export type VerdictView = components['schemas']['VerdictView'];
 export type Webhooks = components['schemas']['Webhooks'];
+export type WitnessView = components['schemas']['WitnessView'];
 export type $defs = Record<string, never>;
 export interface operations {
     hear_heartbeat: {
@@ -3102,6 +3284,74 @@ export interface operations {
             };
             /** @description The provider is unreachable or broken. It is no evidence about any instance. */
             502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_protection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProtectionDetail"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
