@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 from rich.console import Console
@@ -133,6 +133,8 @@ class Report:
         self.question = question
         self.sections: list[Section] = []
         self.targets: list[Target] = []
+        self.figures: dict[str, Any] = {}
+        """Figures under names of their own, beside the tables in the written report."""
         self._arguments = arguments
         self._started = datetime.now(UTC)
         self._cpu = _Cpu.now()
@@ -187,6 +189,7 @@ class Report:
             "versions": {package: version(package) for package in _PACKAGES},
             "tables": [asdict(section) for section in self.sections],
             "targets": [{**asdict(target), "met": target.met} for target in self.targets],
+            **self.figures,
         }
         path.write_text(json.dumps(document, indent=1, default=str) + "\n")
 
