@@ -13,7 +13,7 @@ from activities.mirroring import read
 from dumont.domain.errors import AgentRefused, DumontError, NotReady, ProviderError
 from dumont.domain.instances import Message
 from dumont.domain.machine import ActiveInstance
-from dumont.domain.protection import ActiveStandby, AgentRole, GuardReport
+from dumont.domain.protection import ActiveStandby, AgentRole, GuardReport, ProtectionReport
 from dumont.domain.takeover import BodiesSeen, ProviderView
 from dumont.ports import HeartbeatTimes, InstanceProvider, MachineAgent, MachineShell
 
@@ -47,7 +47,7 @@ class EvidenceActivities:
     async def look_at_bodies(self, ask: LookAt) -> BodiesSeen:
         """Ask the guard, and try the primary ourselves. Whatever fails is left unknown."""
         async with heartbeating():
-            guard, (answers, words), heard = await asyncio.gather(
+            guard, (answers, words), (heard, report) = await asyncio.gather(
                 self._guard(ask), self._primary(ask), self._heard(ask)
             )
         return BodiesSeen(
@@ -56,6 +56,7 @@ class EvidenceActivities:
             primary_answers=answers,
             primary_words=words,
             heartbeat_at=heard,
+            last_report=report,
         )
 
     async def _guard(self, ask: LookAt) -> GuardReport | None:
@@ -78,14 +79,18 @@ class EvidenceActivities:
             return False, "SSH does not answer within 8 s"
         return True, ""
 
-    async def _heard(self, ask: LookAt) -> datetime | None:
+    async def _heard(self, ask: LookAt) -> tuple[datetime | None, ProtectionReport | None]:
+        instance_id = ask.primary.instance_id
         try:
-            return await self._heartbeats.last_heard(
-                ask.machine_id, AgentRole.PRIMARY, instance_id=ask.primary.instance_id
+            heard = await self._heartbeats.last_heard(
+                ask.machine_id, AgentRole.PRIMARY, instance_id=instance_id
             )
+            report = await self._heartbeats.last_report(ask.machine_id, instance_id=instance_id)
         except DumontError as error:
             activity.logger.warning("heartbeats cannot be read: %s", error.message)
-            return None
+            return None, None
+        # The list can be long, and nothing that is decided depends on it.
+        return heard, report.model_copy(update={"not_mirrored": []}) if report else None
 
 
 class ProviderEvidence:

@@ -24,7 +24,7 @@ from dumont.domain.instances import (
 from dumont.domain.ladder import AgentHello, Rung
 from dumont.domain.machine import MachineSpec, MachineState
 from dumont.domain.offers import GpuRequirement, Offer
-from dumont.domain.protection import AgentRole
+from dumont.domain.protection import AgentRole, ProtectionReport
 from dumont.domain.receipts import Receipt
 
 
@@ -340,6 +340,10 @@ class HeartbeatTimes(Protocol):
         self, machine_id: str, role: AgentRole, *, instance_id: str
     ) -> datetime | None:
         """By the database's clock; None: never."""
+        ...
+
+    async def last_report(self, machine_id: str, *, instance_id: str) -> ProtectionReport | None:
+        """What an instance's agent said last of its mirror; None: nothing."""
         ...
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from dumont.db.engine import Database
 from dumont.db.tables import heartbeats
-from dumont.domain.protection import AgentRole, Heartbeat
+from dumont.domain.protection import AgentRole, Heartbeat, ProtectionReport
 
 
 class Heard(NamedTuple):
@@ -107,3 +107,10 @@ class PostgresHeartbeats:
         async with self._database.reading() as connection:
             at: datetime | None = (await connection.execute(query)).scalar()
             return at
+
+    async def last_report(self, machine_id: str, *, instance_id: str) -> ProtectionReport | None:
+        """What an instance's agent said last of its mirror; None: nothing, or another instance did."""
+        heard = (await self.latest([machine_id])).get(machine_id, {}).get(AgentRole.PRIMARY)
+        if heard is None or heard.heartbeat.instance_id != instance_id:
+            return None
+        return heard.heartbeat.protection

@@ -30,6 +30,8 @@ class BodiesSeen(Message):
     primary_words: str = ""
     heartbeat_at: datetime | None = None
     """When the primary's agent was last heard, by our database's clock."""
+    last_report: ProtectionReport | None = None
+    """What it said of the mirror then."""
 
 
 class ProviderView(Message):
@@ -99,8 +101,6 @@ class Account:
     evidence: Evidence | None = None
     guard: GuardReport | None = None
     barrier: Barrier | None = None
-    last_report: ProtectionReport | None = None
-    """The last that its agent said about the mirror."""
     adopted: ActiveInstance | None = None
     restored: Restored | None = None
     final: Restored | None = None
@@ -281,15 +281,27 @@ def receipt_of(
 
 
 def _unreplicated(account: Account) -> Unreplicated:
+    """What is known of it: the point before which nothing is missing, never a guess at what came after."""
     if account.barrier is not None:
-        return Unreplicated(last_point_at=account.barrier.replicated_at, files=0, bytes=0)
-    last = account.last_report
+        return Unreplicated(
+            last_point_at=account.barrier.replicated_at,
+            sequence=account.barrier.sequence,
+            why_unknown="what was written in the moment between the barrier and the redirect is not "
+            "counted",
+        )
+    evidence = account.evidence
+    last = evidence.bodies.last_report if evidence is not None else None
     if last is None or last.replicated_at is None:
         return Unreplicated(why_unknown="its agent did not say what it had replicated last")
+    pending = (
+        f"{last.pending_files} files were on their way when its agent was last heard; "
+        if last.pending_files is not None
+        else ""
+    )
     return Unreplicated(
         last_point_at=last.replicated_at,
-        why_unknown="what was written after the last replicated point is known when the former "
-        "instance can be reached again; it is rescued then, see the event log",
+        why_unknown=f"{pending}what was written after the last replicated point is known when the "
+        "former instance can be reached again; it is rescued then, see the event log",
     )
 
 
@@ -298,6 +310,7 @@ def _body(instance: ActiveInstance) -> Body:
         provider=instance.provider,
         instance_id=instance.instance_id,
         label=instance.label,
+        generation=instance.generation,
         host_id=instance.host_id,
         gpu=instance.gpu,
         region=instance.region,

@@ -213,3 +213,6 @@ class MemoryReceipts:
 
     async def last_heard(self, *_: object, **__: object) -> datetime | None:
         return None
+
+    async def last_report(self, *_: object, **__: object) -> None:
+        return None

@@ -95,5 +95,15 @@ async def test_when_an_agent_was_last_heard(heartbeats: PostgresHeartbeats):
     assert await last("8") is None
 
 
+async def test_what_an_agent_said_last_of_its_mirror(heartbeats: PostgresHeartbeats):
+    assert await heartbeats.last_report(M, instance_id="7") is None
+    said = {"status": "degraded", "reason": "disk full", "replicated_at": T0.isoformat()}
+    await heartbeats.hear(beat(protection=said))
+    report = await heartbeats.last_report(M, instance_id="7")
+    assert report is not None
+    assert (report.reason, report.replicated_at) == ("disk full", T0)
+    assert await heartbeats.last_report(M, instance_id="8") is None
+
+
 async def test_unknown_machines_have_none(heartbeats: PostgresHeartbeats):
     assert await heartbeats.latest(["m00000000000f"]) == {}
