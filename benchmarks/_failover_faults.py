@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from benchmarks._servers import wait_until
 LIMIT_S = 15.0
 """A failure that is not over by then counts as one of this length."""
 _FLUSH_EVERY = 3
-_WRITES_BEFORE = 40
+_WRITES_BEFORE = (20, 100)
+"""How many writes have arrived before a failure, at random: it must not fall on the same one always."""
 _CHECKPOINT = """\
 import os, sys
 folder = sys.argv[1]
@@ -180,9 +182,11 @@ def _until_streaming(pair: Pair, tag: str, canary: Canary) -> int:
         start = f"setsid python3 /root/writer.py {run} {canary_at} >/dev/null 2>&1 </dev/null &"
         pair.primary.run(f"cat >/root/writer.py && {{ {start} }}", given=WRITER)
 
+        enough = random.randint(*_WRITES_BEFORE)
+
         def streaming() -> bool:
             pair.check()
-            return len(written(there)) >= _WRITES_BEFORE and canary.last is not None
+            return len(written(there)) >= enough and canary.last is not None
 
         wait_until(streaming, what="the mirror of a stream", seconds=60)
     except (RuntimeError, TimeoutError):

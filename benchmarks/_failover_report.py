@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks._failover_faults import Samples
-from benchmarks._harness import Section, Target, percentile
+from benchmarks._harness import Section, Target, Value, percentile
 
 Figures = dict[str, Any]
 
@@ -148,11 +148,40 @@ def sync_section(found: Mapping[str, Figures]) -> Section:
 
 def streams_section(found: Mapping[str, Figures]) -> Section:
     """The table of parallel streams."""
-    rows = [[int(count), each["megabytes"], shown(each["copy_s"]), each["copy_s"]["n"]]
-            for count, each in found.items()]  # fmt: skip
+    rows: list[Sequence[Value]] = [
+        (int(count), each["megabytes"], shown(each["copy_s"]), each["copy_s"]["n"])
+        for count, each in found.items()
+    ]
     return Section(
         title="First copy of a workspace: half in four big files, half in files of 64 KB",
         columns=["streams", "MB", "seconds (p50 / p95 / p99)", "n"],
         rows=rows,
         note="on the loopback interface: no latency for streams to hide, and both ends share cores",
+    )
+
+
+def replace_section(found: Figures, *, megabytes: int) -> Section:
+    """The table of whole replacements."""
+    titles = [
+        ("first connection answered by the standby", "redirect_s"),
+        ("first command of a fresh login", "access_s"),
+        ("kill -> the address leads to a new GPU", "back_s"),
+        ("  redirected -> the control plane heard of it", "reported_s"),
+        ("  -> fenced, the evidence being clear", "fence_s"),
+        ("  -> a GPU is rented and ready", "provision_s"),
+        ("  -> every file restored and verified", "restore_s"),
+        ("  -> handed back", "hand_back_s"),
+        ("the provider's own boot time", "boot_s"),
+        ("our part: all but the boot", "ours_s"),
+        ("bare copy by 10 parallel rsync", "bare_copy_s"),
+        ("our part / bare copy", "ratio"),
+        ("restore alone / bare copy", "restore_ratio"),
+        ("files lost or changed (the kill came after a flush)", "lost_files"),
+    ]
+    return Section(
+        title=f"The whole product: kill, {megabytes} MB in 1,012 files come back; seconds "
+        "(p50 / p95 / p99)",
+        columns=["phase", "value", "n"],
+        rows=[(title, shown(found[key]), found[key]["n"]) for title, key in titles if key in found],
+        note="; ".join(["from the kill; phases from the receipt", *found.get("failed", [])]),
     )
