@@ -57,6 +57,8 @@ class State:
     """Whether the standby was written to since it took authority; None: unknown."""
     redirects: int = 0
     false_alarms: int = 0
+    handing: bool = False
+    """Handed back, and not yet seen to work: a loss now leads back to where it came from, to held."""
     quiesced: bool = False
     lapsed: bool = False
     """A quiescing ended by itself: what was restored meanwhile may lack something."""
@@ -134,7 +136,8 @@ def redirect(
     return dataclasses.replace(
         state,
         authority=STANDBY,
-        held=False,
+        held=state.handing,
+        handing=False,
         since=now,
         cause=cause,
         forced=forced,
@@ -208,6 +211,7 @@ def fence(state: State, *, epoch: int, sync_public_key: str, now: str, baseline:
         authority=STANDBY,
         epoch=epoch,
         held=True,
+        handing=False,
         since=now if taken else state.since,
         cause="fenced by the control plane" if taken else state.cause,
         waiting=False,
@@ -288,6 +292,7 @@ def hand_back(state: State, *, epoch: int, host: str, port: int, now: str) -> St
         state,
         authority=PRIMARY,
         held=False,
+        handing=True,
         since=now,
         cause="handed back",
         waiting=False,
@@ -298,6 +303,11 @@ def hand_back(state: State, *, epoch: int, host: str, port: int, now: str) -> St
         host=host,
         port=port,
     )
+
+
+def confirm(state: State) -> State:
+    """The primary that was handed the authority serves."""
+    return dataclasses.replace(state, handing=False)
 
 
 def _over(state: State, epoch: int) -> AgentError:

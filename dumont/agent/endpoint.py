@@ -161,6 +161,13 @@ class Endpoint:
         """Whether a change would wake `wait`; otherwise somebody has to look."""
         return self._listener is not None and self._watch is not None
 
+    def check_s(self) -> float:
+        """How long a check of the primary may take to come round and to fail, in seconds."""
+        config = self._config
+        once = config.connect_ms + config.check_ms
+        pause = max(config.inter_ms, config.down_inter_ms)
+        return (pause + config.fall * (once + config.inter_ms)) / 1000 + 0.1
+
     def stop(self) -> None:
         """End HAProxy and with it the endpoint."""
         self._unwatch()

@@ -68,11 +68,10 @@ class _Commands:
                 if error.code != authority.UNKNOWN:
                     raise
                 floor = guard.file.floor()
-                state = guard.file.create(
-                    authority.recover(
-                        epoch=epoch, floor=floor, sync_public_key=key, now=timestamp()
-                    )
+                state = authority.recover(
+                    epoch=epoch, floor=floor, sync_public_key=key, now=timestamp()
                 )
+                guard.file.create(state)
             guard.settle(state)
         guard.publish()
         return self._answer()
@@ -125,6 +124,7 @@ class _Commands:
             finally:
                 guard.endpoint.admit(not guard.file.read().quiesced)
         self._until_serving()
+        guard.change(authority.confirm)
         if was == authority.STANDBY:
             guard.told(guard_texts.handed_back(guard.context.config.name))
         return self._answer()
@@ -140,18 +140,25 @@ class _Commands:
             time.sleep(0.1)
 
     def _until_serving(self) -> None:
-        """HAProxy's own check must pass as well; if it does not, it has redirected again."""
+        """HAProxy must have checked the primary since, and still use it; if not, it is redirected.
+
+        What HAProxy shows of its checks may be older than the move, so it gets the time for a new one.
+        """
         guard = self._guard
-        deadline = time.monotonic() + _SERVE_S
+        began = time.monotonic()
+        checked_s = guard.endpoint.check_s()
         while True:
             look = guard.fresh_look()
             state = guard.state
             if state is None or state.authority != authority.PRIMARY:
                 raise AgentError("the primary was lost again at once", code="unreachable")
-            if look and look.primary.status == "UP" and look.primary.check.endswith("OK"):
+            waited = time.monotonic() - began
+            if waited > checked_s and look is not None and look.primary.status == "UP":
                 return
-            if time.monotonic() > deadline:
-                raise AgentError("the endpoint does not lead to the primary", code="unreachable")
+            if waited > checked_s + _SERVE_S:
+                problem = "the endpoint does not lead to the primary"
+                guard.redirect(cause=problem, detected=time.monotonic(), forced=True)
+                raise AgentError(problem, code="unreachable")
             time.sleep(0.02)
 
     def _cut(self) -> list[str]:

@@ -192,9 +192,11 @@ class Custody:
     def _idle_s(self) -> float | None:
         """Seconds since anybody typed, computed or wrote; since the redirect when nobody did."""
         state = self._guard.state
-        if state is None or not isinstance(state.baseline, dict):
+        if state is None or state.authority != authority.STANDBY:
             return None
-        began = float(state.baseline["wall"])
+        began = time.time() - (time.monotonic() - self._taken_at)
+        if isinstance(state.baseline, dict):
+            began = float(state.baseline["wall"])
         latest = max(began, self._active_at or 0.0)
         if changed_since(self._guard.paths.workspace, latest) is not False:
             changed = newest_change(self._guard.paths.workspace)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+import threading
 
 from tests.endpoint.world import Body, World, wait_until
 
@@ -55,6 +57,33 @@ def test_nothing_is_handed_to_a_primary_that_does_not_answer(world: World) -> No
     assert world.guard()["authority"] == "standby"
     assert world.where() == "standby"
     assert world.standby.agent("sessions")["standby_sessions"] == 0
+
+
+def test_a_primary_that_dies_as_it_is_handed_the_authority(world: World) -> None:
+    world.apply()
+    world.fence(6)
+    with socket.socket() as brief:
+        brief.bind((world.primary.address, 0))
+        brief.listen()
+        port = brief.getsockname()[1]
+
+        def answer_once() -> None:
+            connection, _ = brief.accept()
+            brief.close()
+            connection.sendall(b"SSH-2.0-brief\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=answer_once)
+        thread.start()
+        words = ("--epoch", "6", "--host", world.primary.address, "--port", str(port))
+        answer = world.standby.agent("hand-back", *words, ok=False)
+        thread.join()
+    assert answer["code"] == "unreachable"
+    guard = world.until("held as before", authority="standby", held=True, epoch=6)
+    assert guard["redirects"] == 2
+    assert world.where() == "standby"
+    world.hand_back(6)
+    assert world.where() == "primary"
 
 
 def test_quiescing_refuses_logins_and_cuts_what_runs(world: World) -> None:

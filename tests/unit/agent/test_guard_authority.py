@@ -109,6 +109,10 @@ class Life(RuleBasedStateMachine):
             assert before.held or before.waiting
             assert epoch == before.epoch
 
+    @rule()
+    def confirm(self) -> None:
+        self.attempt(lambda: authority.confirm(self.state))
+
     @precondition(lambda self: self.state.held)
     @rule()
     def held_stays(self) -> None:
@@ -166,6 +170,15 @@ def test_repeating_a_fence_or_a_hand_back_changes_nothing() -> None:
     back = authority.hand_back(state, epoch=4, host="h", port=2, now=NOW)
     again = authority.hand_back(back, epoch=4, host="h", port=2, now="later")
     assert again == back
+
+
+def test_a_hand_back_that_never_worked_leads_back_to_held() -> None:
+    state = authority.hand_back(fenced(lost(), 4), epoch=4, host="h", port=2, now=NOW)
+    again = lost(state)
+    assert again.held
+    assert authority.hand_back(again, epoch=4, host="h2", port=2, now=NOW).host == "h2"
+    settled = authority.confirm(state)
+    assert not lost(settled).held
 
 
 def test_nothing_is_handed_back_that_nobody_fenced() -> None:
