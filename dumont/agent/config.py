@@ -43,6 +43,8 @@ class MirrorConfig:
     """rsync patterns."""
     streams: int
     """Parallel streams of first copies and restores."""
+    paused: bool = False
+    """The keys are for a restore: nothing is mirrored before one is complete."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def _mirror(fields: _Fields) -> MirrorConfig:
         private_key=key if key.endswith("\n") else key + "\n",
         excludes=fields.patterns("excludes"),
         streams=fields.integer("streams", low=1, high=64, default=10),
+        paused=fields.boolean("paused", default=False),
     )
 
 
@@ -234,6 +237,12 @@ class _Fields:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             problem = f"must be a whole number from {low} to {high}"
             raise _invalid(self.prefix + name, problem)
+        return value
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise _invalid(self.prefix + name, "must be true or false")
         return value
 
     def port(self, name: str) -> int:

@@ -68,7 +68,7 @@ class Mirror:
         self.copying = threading.Lock()
         self.caught_up = False
         self.fenced = False
-        self.restoring = restored.is_pending(context.paths)
+        self.restoring = mirror.paused or restored.is_pending(context.paths)
         self._conversation = Conversation(self.link)
         self._lsyncd: Lsyncd | None = None
         self._reasons: dict[str, str] = {}
