@@ -22,6 +22,7 @@ from dumont.temporal.client import connect
 from dumont.temporal.codec import CodecKey
 from dumont.temporal.ids import machine_workflow_id
 from dumont.temporal.queues import CONTROL
+from tests.chaos.failover_world import FailoverWorld
 from tests.support.cloud import SimCloud
 from tests.support.ssh import KeyPair, make_key_pair
 from workflows.machine import DestroyRequest, Machine, MachineInput
@@ -149,3 +150,17 @@ async def world(_servers: Stack, _cloud: SimCloud, tmp_path: Path) -> AsyncItera
     finally:
         made.stop_workers()
         _cloud.control.clear_faults()
+
+
+@pytest.fixture(scope="module")
+def failover_world(
+    _servers: Stack, _cloud: SimCloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FailoverWorld]:
+    """A control plane for protected machines, shared by a module's tests."""
+    if _cloud.summary["isolation"] != "namespaces":
+        pytest.skip("bodies with a /workspace of their own need root and mount namespaces")
+    made = FailoverWorld(_servers, _cloud, tmp_path_factory.mktemp("desk"))
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -47,9 +47,9 @@ def main() -> None:
     when, _, name = sys.argv[1].partition(":")
     assert when in {"before", "after"}
     configure_logs()
-    asyncio.run(
-        run(Settings(), roles=["control", "provider-vast"], interceptors=[DieAt(when, name)])
-    )
+    settings = Settings()
+    roles = ["control", "provider-vast", *(["provider-gcp"] if settings.has_standbys else [])]
+    asyncio.run(run(settings, roles=roles, interceptors=[DieAt(when, name)]))
 
 
 if __name__ == "__main__":
