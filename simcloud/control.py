@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -22,7 +22,7 @@ from simcloud import control_links
 from simcloud.context import CloudContext
 from simcloud.control_body import read_body
 from simcloud.faults import FaultRule
-from simcloud.machines import processes
+from simcloud.machines import DisksUnavailable, processes
 
 
 class ClockChange(BaseModel):
@@ -34,6 +34,14 @@ class ClockChange(BaseModel):
     """Virtual seconds to jump forward."""
     rate: float | None = None
     """Virtual seconds for each real one from now on."""
+
+
+class DiskRoom(BaseModel):
+    """How much room to leave on a machine's own disk; null takes the ballast away."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    free_mb: float | None = Field(default=None, ge=0)
 
 
 class GpuOverride(BaseModel):
@@ -195,6 +203,17 @@ def _machine_routes(context: CloudContext) -> list[Route]:
         name = request.path_params["name"]
         return JSONResponse(await control_links.change(machines, name, wanted))
 
+    async def disk(request: Request) -> Response:
+        wanted = await read_body(request, DiskRoom)
+        name = request.path_params["name"]
+        if not machines.alive(name):
+            raise HTTPException(404, f"no machine {name} is running")
+        try:
+            free = await machines.set_free_disk(name, wanted.free_mb)
+        except DisksUnavailable as error:
+            raise HTTPException(501 if machines.disks_reason else 409, str(error)) from error
+        return JSONResponse({"name": name, "free_mb": free})
+
     async def logs(request: Request) -> Response:
         tail = int(request.query_params.get("tail", 200))
         return JSONResponse({"log": machines.logs(request.path_params["name"], tail)})
@@ -212,6 +231,7 @@ def _machine_routes(context: CloudContext) -> list[Route]:
         Route("/machines", listing, methods=["GET"]),
         Route("/machines/{name}/logs", logs, methods=["GET"]),
         Route("/machines/{name}/gpu", override, methods=["PUT"]),
+        Route("/machines/{name}/disk", disk, methods=["POST"]),
         Route("/machines/{name}/link", link, methods=["POST"]),
         Route("/machines/{name}/{action}", act, methods=["POST"]),
     ]

@@ -49,11 +49,13 @@ async def change(machines: Machines, name: str, wanted: LinkChange) -> dict[str,
 
 
 def check_rule(machines: Machines, rule: FaultRule) -> None:
-    """Refuse a rule that would cut links where it cannot, or in a way there is none.
+    """Refuse a rule that this computer cannot play, or that makes no sense.
 
     Raises:
         HTTPException: 501 or 422.
     """
+    if rule.effect == "small_disk" and machines.disks_reason:
+        raise HTTPException(501, machines.disks_reason)
     if rule.effect != "cut_after":
         return
     if not machines.links:

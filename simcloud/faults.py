@@ -29,7 +29,7 @@ EFFECTS: Final = frozenset({
     "metrics_null", "metrics_unknown", "trailing_newline",
     # while an instance boots, and afterwards
     "never_leaves_loading", "oci_error", "exits", "no_ssh", "wrong_key", "unreachable",
-    "ports_missing", "slow_boot", "outbid_after", "host_offline_after", "kill_after", "cut_after",
+    "ports_missing", "slow_boot", "small_disk", "outbid_after", "host_offline_after", "kill_after", "cut_after",
 })  # fmt: skip
 """Every effect that some part of the cloud can play."""
 

@@ -39,6 +39,14 @@ ensure() {
     set_keys "$1" "$2"
     grep -qxF "$1" "$managed" || echo "$1" >>"$managed"
 }
+# a key for root is taken as the wish to let root in, which the image does not
+let_root_in() {
+    conf=/etc/ssh/sshd_config.d/50-root-has-keys.conf
+    grep -q '^PermitRootLogin no' /etc/ssh/sshd_config && [ ! -e "$conf" ] || return 0
+    mkdir -p /etc/ssh/sshd_config.d
+    echo 'PermitRootLogin prohibit-password' >"$conf"
+    kill -HUP "$(cat /run/sshd.pid)"
+}
 administer() {
     [ ! -d /etc/sudoers.d ] || [ "$1" = root ] ||
         { echo "$1 ALL=(ALL:ALL) NOPASSWD:ALL" >"/etc/sudoers.d/google-$1"
@@ -68,6 +76,8 @@ async def ensure_accounts(
         if user != primary:
             content = "".join(f"{key}\n" for key in keys)
             lines.append(f"ensure {shlex.quote(user)} {shlex.quote(content)}")
+        if user == "root":
+            lines.append("let_root_in")
         lines.append(f"administer {shlex.quote(user)}")
     kept = " ".join(shlex.quote(user) for user in accounts)
     lines.append(

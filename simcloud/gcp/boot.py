@@ -68,6 +68,7 @@ def machine_spec(
     disk_gb: int,
     ssh: bool = True,
     without_keys: bool = False,
+    disk_mb: int | None = None,
 ) -> MachineSpec:
     """Return what to boot.
 
@@ -78,6 +79,7 @@ def machine_spec(
         disk_gb: Size of its boot disk.
         ssh: Whether an sshd is to run.
         without_keys: Whether to withhold the keys (a fault).
+        disk_mb: Size of a workspace that can be full (a fault).
     """
     assert instance.address is not None
     assert instance.ssh_port is not None
@@ -92,8 +94,11 @@ def machine_spec(
         onstart=_runner("startup-script", instance.metadata_value("startup-script")),
         on_shutdown=_runner("shutdown-script", instance.metadata_value("shutdown-script")),
         disk_gb=float(disk_gb),
+        disk_mb=disk_mb,
         metadata_url=metadata_url,
         user=user,
+        # Google's images keep root out; here a key for root is taken as the wish to let it in
+        root_login=user == "root" or "root" in accounts,
         ssh=ssh,
     )
 

@@ -23,7 +23,9 @@ from simcloud.gcp.stockouts import Stockouts
 _PROVISIONING_SHARE = 0.3
 """Share of the boot time that an instance is PROVISIONING; the rest is STAGING."""
 
-BOOT_EFFECTS = frozenset({"stockout", "operation_error", "stuck", "no_ssh", "wrong_key"})
+BOOT_EFFECTS = frozenset(
+    {"stockout", "operation_error", "stuck", "no_ssh", "wrong_key", "small_disk"}
+)
 """Faults that this module plays, at the operation `machine.boot`."""
 
 
@@ -199,7 +201,10 @@ class Power:
         if effect == "stuck":
             await asyncio.Event().wait()
         await self._start_machine(
-            instance, ssh=effect != "no_ssh", without_keys=effect == "wrong_key"
+            instance,
+            ssh=effect != "no_ssh",
+            without_keys=effect == "wrong_key",
+            disk_mb=int(fault.number("mb", 64)) if fault and effect == "small_disk" else None,
         )
         now = self._context.clock.now()
         instance.last_start = now
@@ -207,7 +212,9 @@ class Power:
         self._open_meters(instance)
         self._set_status(instance, "RUNNING")
 
-    async def _start_machine(self, instance: Instance, *, ssh: bool, without_keys: bool) -> None:
+    async def _start_machine(
+        self, instance: Instance, *, ssh: bool, without_keys: bool, disk_mb: int | None = None
+    ) -> None:
         boot_disk = next(a for a in instance.disks if a.boot)
         assert instance.address is not None
         instance.ssh_port = boot.ssh_port(instance.address)
@@ -222,6 +229,7 @@ class Power:
             disk_gb=self._inventory.disk(zone=instance.zone, name=boot_disk.disk).size_gb,
             ssh=ssh,
             without_keys=without_keys,
+            disk_mb=disk_mb,
         )
         instance.login_user = spec.user
         starting = asyncio.create_task(self._context.machines.boot(spec))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from simcloud.machines import processes
+from simcloud.machines import disks, processes
 from simcloud.machines.launch import Isolation, detect_isolation, launch_command
 from simcloud.machines.layout import MachineDirectory
 from simcloud.machines.links import LinkFault, Links
@@ -107,6 +107,9 @@ class Machines:
             raise RuntimeError(f"machine {spec.name} is running already")
         directory = self.directory(spec.name)
         directory.prepare(spec)
+        if spec.disk_mb is not None:
+            image = directory.path / "disk.img"
+            await asyncio.to_thread(disks.make_disk, image, megabytes=spec.disk_mb)
         with directory.console.open("ab") as console:
             process = await asyncio.create_subprocess_exec(
                 *launch_command(self.isolation, group=self._links.group_file(spec.name)),
@@ -199,6 +202,22 @@ class Machines:
         """
         self._need(name)
         await self._links.set(name, fault, pids=lambda: self.pids(name))
+
+    @property
+    def disks_reason(self) -> str:
+        """Why machines cannot have disks of their own here; empty when they can."""
+        return disks.why_unavailable(self.isolation)
+
+    async def set_free_disk(self, name: str, megabytes: float | None) -> float:
+        """Fill a machine's own disk but for so much, or empty it again; return what is free.
+
+        Raises:
+            DisksUnavailable: It has no disk of its own.
+        """
+        inside = processes.children(self._need(name).process.pid)
+        if self.disks_reason or not inside:
+            raise disks.DisksUnavailable(self.disks_reason or f"machine {name} is ending")
+        return await asyncio.to_thread(disks.set_free, inside[0], megabytes=megabytes)
 
     async def wipe(self, name: str) -> None:
         """Kill a machine and delete its directory; it may never have existed."""

@@ -23,11 +23,18 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /run/sshd /run/lock /run/simcloud
 [ "$MACHINE_USER" = root ] || mount -c --bind root-home /root
-mount -c --bind workspace /workspace
+if [ -e disk.img ]; then
+    mkdir /run/simcloud/disk
+    mount -c -o loop disk.img /run/simcloud/disk
+    mkdir -p /run/simcloud/disk/workspace
+    mount -c --bind /run/simcloud/disk/workspace /workspace
+else
+    mount -c --bind workspace /workspace
+fi
 mount -c --bind bin /usr/local/sbin
 
 if [ ! -e .installed ]; then
-    rm -f /etc/ssh/ssh_host_*
+    rm -f /etc/ssh/ssh_host_* /etc/ssh/sshd_config.d/*
     cp -r system/. /
     touch .installed
 fi

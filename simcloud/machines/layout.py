@@ -27,8 +27,9 @@ from simcloud.machines.spec import MachineSpec
 _HERE = Path(__file__).parent
 
 _SSHD_CONFIG = """\
+Include /etc/ssh/sshd_config.d/*.conf
 HostKey {etc_ssh}/ssh_host_ed25519_key
-PermitRootLogin prohibit-password
+PermitRootLogin {root}
 PubkeyAuthentication yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -78,7 +79,7 @@ class MachineDirectory:
         for private in ("home", "root-home"):
             (self.path / private).chmod(0o700)
         self._prepare_home()
-        self._prepare_system()
+        self._prepare_system(spec)
         self._prepare_boot(spec)
         self._prepare_gpus(spec)
         self.set_authorized_keys(spec.authorized_keys)
@@ -153,13 +154,15 @@ class MachineDirectory:
         if skeleton.is_dir():
             shutil.copytree(skeleton, self.home, dirs_exist_ok=True)
 
-    def _prepare_system(self) -> None:
+    def _prepare_system(self, spec: MachineSpec) -> None:
         etc = self.path / "system/etc"
         if etc.exists():
             return
         for folder in ("ssh", "pam.d"):
             (etc / folder).mkdir(parents=True)
-        (etc / "ssh/sshd_config").write_text(_SSHD_CONFIG.format(etc_ssh="/etc/ssh", pam="yes"))
+        root = "prohibit-password" if spec.root_login else "no"
+        config = _SSHD_CONFIG.format(etc_ssh="/etc/ssh", pam="yes", root=root)
+        (etc / "ssh/sshd_config").write_text(config)
         (etc / "pam.d/sshd").write_text(_PAM_SSHD)
         (etc / "environment").write_text("")
 

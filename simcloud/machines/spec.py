@@ -47,11 +47,15 @@ class MachineSpec:
     gpus: tuple[GpuSpec, ...] = ()
     """None means a machine without `nvidia-smi`."""
     disk_gb: float = 10.0
-    """Size of the disk it was rented with, for reporting; not enforced."""
+    """Size of the disk it was rented with, for reporting; not enforced, see `disk_mb`."""
+    disk_mb: int | None = None
+    """Put the workspace on a file system of this size, which can be full; None is no limit."""
     metadata_url: str | None = None
     """Base URL of its metadata server; its host becomes `metadata.google.internal` inside."""
     user: str = "root"
     """Login user; created inside the machine when it is not root."""
+    root_login: bool = True
+    """Whether the image's sshd lets root in, where root has keys; `/etc/ssh` inside may change it."""
     ssh: bool = True
     """Whether an sshd runs at all."""
 

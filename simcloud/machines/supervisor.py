@@ -24,6 +24,8 @@ from simcloud.machines import processes
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_HANDLED = ("Include", "HostKey", "PermitRootLogin", "UsePAM", "AuthorizedKeysFile")
+"""Settings for a private /etc; here everybody is root, and others are written in their place."""
 _NSS_WRAPPERS = ("usr/lib/*/libnss_wrapper.so", "usr/lib*/libnss_wrapper.so")
 
 
@@ -141,16 +143,13 @@ def _start_sshd(here: Path) -> None:
 
 def _sshd_config(here: Path, ssh: Path) -> str:
     template = (here / "system/etc/ssh/sshd_config").read_text()
-    lines = [
-        line
-        for line in template.splitlines()
-        if line.split()[0] not in ("HostKey", "UsePAM", "AuthorizedKeysFile")
-    ]
+    lines = [line for line in template.splitlines() if line.split()[0] not in _HANDLED]
     return "\n".join(
         [
             *lines,
             f"HostKey {ssh / 'ssh_host_ed25519_key'}",
             f"AuthorizedKeysFile {ssh / 'authorized_keys'}",
+            "PermitRootLogin prohibit-password",
             "UsePAM no",
             # the directory may lie below one that others can write to, such as /tmp
             "StrictModes no",

@@ -10,6 +10,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from simcloud.context import CloudContext
 from simcloud.faults import FaultRule
@@ -30,6 +31,7 @@ BOOT_EFFECTS = frozenset(
         "unreachable",
         "ports_missing",
         "slow_boot",
+        "small_disk",
     }
 )
 """Fault effects that strike while an instance boots (operation `instances.boot`)."""
@@ -87,7 +89,10 @@ class Containers:
             )
             await _for_ever()
         await self._machines.kill(instance.name)
-        await self._machines.boot(self._spec(instance, host, effect))
+        spec = self._spec(instance, host, effect)
+        if rule is not None and effect == "small_disk":
+            spec = replace(spec, disk_mb=int(rule.number("mb", 64)))
+        await self._machines.boot(spec)
         if effect == "exits":
             await self.end(instance)
             self._tell(instance, "exited", "Error: container exited with code 1")

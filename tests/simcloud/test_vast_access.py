@@ -80,6 +80,29 @@ def test_an_instances_own_key_manages_only_that_instance(vast: VastApi) -> None:
         assert gone.status_code == 401
 
 
+def test_an_instance_can_end_itself_with_what_it_was_given(vast: VastApi) -> None:
+    """A dead-man's switch has the container's environment and nothing else."""
+    other = vast.running()
+    call = "curl -s -o /dev/null -w '%{http_code} ' -H \"Authorization: Bearer $CONTAINER_API_KEY\""
+    api = f"{vast.cloud.vast_url}/api/v0"
+    stop = '-X PUT -d \'{"state": "stopped"}\''
+    row = vast.running(
+        onstart=f"""
+        {call} {api}/users/current/
+        {call} {api}/instances/
+        {call} -X PUT -d '{{"price": 1}}' {api}/instances/bid_price/$CONTAINER_ID/
+        {call} {stop} {api}/instances/{other["id"]}/
+        {call} -X DELETE {api}/instances/{other["id"]}/
+        echo; {call} {stop} {api}/instances/$CONTAINER_ID/
+        """
+    )
+    stopped = vast.wait(row["id"], "exited")
+    assert stopped["intended_status"] == "stopped"
+    console = vast.control.get(f"/machines/vast-{row['id']}/logs")["log"]
+    assert "403 403 403 403 403" in console
+    assert vast.wait(other["id"], "running")
+
+
 def test_a_scoped_key_does_what_its_scopes_say(vast: VastApi) -> None:
     made = vast.post(
         "/api/v0/auth/apikeys/", name="reader", permissions={"api": {"instance_read": {}}}
