@@ -96,7 +96,7 @@ class Product:
 
     def receipts(self) -> list[dict[str, Any]]:
         """Its receipts, newest first."""
-        return [each["receipt"] for each in json.loads(self.type("receipts", BOX))]
+        return [each["receipt"] for each in json.loads(self.type("receipts", BOX))["items"]]
 
     def login(self, command: str) -> list[str]:
         """The command line of a login through the stable address."""

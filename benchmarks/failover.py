@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -167,10 +168,10 @@ def main() -> None:
             PARTS[name](report, given)
         except Unsupported as reason:
             sys.exit(f"cannot run here: {reason}")
-        except (RuntimeError, TimeoutError) as error:
-            # What other parts measured is worth having.
-            report.say(f"{name} failed: {error}")
-            report.figures[f"{name}_failed"] = str(error)
+        except Exception as error:
+            # Whatever it is: what the other parts measured in an hour is worth having.
+            report.say(f"{name} failed:\n{traceback.format_exc()}")
+            report.figures[f"{name}_failed"] = f"{type(error).__name__}: {error}"
     report.finish()
     if any(key.endswith("_failed") for key in report.figures):
         sys.exit(1)
