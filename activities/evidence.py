@@ -17,6 +17,9 @@ from dumont.domain.protection import ActiveStandby, AgentRole, GuardReport, Prot
 from dumont.domain.takeover import BodiesSeen, ProviderView
 from dumont.ports import HeartbeatTimes, InstanceProvider, MachineAgent, MachineShell
 
+PROVIDER_S = 20.0
+"""Longest wait for the provider: what the other witnesses said must still be fresh then."""
+
 
 class LookAt(Message):
     """Input of `look_at_bodies`."""
@@ -106,11 +109,14 @@ class ProviderEvidence:
         at = datetime.now(UTC)
         async with heartbeating():
             try:
-                listing = await self._listing.taken_within(0)
-                found = [i for i in listing.instances if i.instance_id == ask.instance_id]
-                seen = found[0] if found else await self._provider.get(ask.instance_id)
+                async with asyncio.timeout(PROVIDER_S):
+                    listing = await self._listing.taken_within(0)
+                    found = [i for i in listing.instances if i.instance_id == ask.instance_id]
+                    seen = found[0] if found else await self._provider.get(ask.instance_id)
             except ProviderError as error:
                 return ProviderView(at=at, detail=error.message)
+            except TimeoutError:
+                return ProviderView(at=at, detail=f"it does not answer within {PROVIDER_S:g} s")
         if seen is None:
             return ProviderView(at=at, answered=True, present=False)
         return ProviderView(
