@@ -134,7 +134,7 @@ def edge_of(heartbeat: Heartbeat, standing: Standing) -> dict[str, Any]:
     guard, mirror = heartbeat.guard, heartbeat.protection
     if guard is not None:
         edge["guard"] = {
-            "authority": guard.authority.value,
+            "authority": guard.authority.value if guard.authority is not None else None,
             "held": guard.held,
             "link": guard.link,
             "preempting": guard.preempting,
@@ -148,7 +148,7 @@ def edge_of(heartbeat: Heartbeat, standing: Standing) -> dict[str, Any]:
 def _epoch_of(heartbeat: Heartbeat, standing: Standing) -> int:
     """The epoch that a body speaks under: a guard that was fenced has it before its configuration."""
     guard = heartbeat.guard
-    if guard is None:
+    if guard is None or guard.epoch is None:
         return heartbeat.epoch
     return max(heartbeat.epoch, min(guard.epoch, standing.epoch))
 

@@ -171,7 +171,8 @@ class Transfers:
     ) -> Outcome:
         lines = err.decode("utf-8", "backslashreplace").strip().splitlines()
         said = _reason(lines) or f"rsync ended with status {status}"
-        if status == FENCED:
+        # rsync may meet the closed pipe before it has the exit status of the refusal.
+        if status == FENCED or (status in _UNREACHABLE and _is_refused(lines)):
             raise Fenced("the standby refused")
         if status != 0 and self.xattrs and re.search(_NO_XATTRS, "\n".join(lines), re.IGNORECASE):
             self._log.warning("no ACLs and extended attributes from now on: %s", said)
@@ -318,6 +319,11 @@ def _can_xattrs() -> bool:
 def _sent(out: bytes) -> int:
     match = re.search(rb"Total transferred file size: ([\d,.]+)", out)
     return int(re.sub(rb"\D", b"", match.group(1))) if match else 0
+
+
+def _is_refused(lines: list[str]) -> bool:
+    """Whether the forced command (`receive.py`) said that this body has no authority."""
+    return any(line.startswith("dumont: fenced") for line in lines)
 
 
 def _is_full(lines: list[str]) -> bool:

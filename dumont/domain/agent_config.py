@@ -34,8 +34,10 @@ class LinkTiming(Message):
     connect_ms: int = 100
     check_ms: int = 750
     """For the banner, once connected."""
-    inter_ms: int = 50
-    """Between two checks, and the limit of a check's connection."""
+    inter_ms: int = 100
+    """Between two checks, and the limit of a check's connection. Each check costs the GPU's host one
+    start of an sshd: at 50 ms that is a tenth of a core, for nothing that a user could notice, since a
+    user's own connection that fails is evidence at once."""
     fall: int = 2
     """Checks that must fail; the second one follows at once."""
     down_inter_ms: int = 500
@@ -48,10 +50,10 @@ def link_timing(rtt_ms: float | None) -> LinkTiming:
     unknown round trip is taken for a long one.
     """
     patience = round(4 * (rtt_ms if rtt_ms is not None else 50.0))
-    if patience <= 50:
+    if patience <= 100:
         return LinkTiming()
     return LinkTiming(
-        connect_ms=max(100, 2 * patience),
+        connect_ms=2 * patience,
         check_ms=750 + patience,
         inter_ms=min(patience, 500),
         down_inter_ms=max(500, patience),

@@ -107,8 +107,9 @@ class ProtectionReport(Message):
 class GuardReport(Message):
     """The endpoint as the standby's guard sees it."""
 
-    authority: Authority
-    epoch: int
+    authority: Authority | None = None
+    """None: its record is lost; nobody may write before it is fenced."""
+    epoch: int | None = None
     held: bool = False
     since: datetime | None = None
     cause: str = ""

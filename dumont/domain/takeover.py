@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dumont.domain.instances import InstanceState, Message
+from dumont.domain.instances import InstanceState, Message, SshAddress
 from dumont.domain.machine import ActiveInstance, MachineSpec
 from dumont.domain.protection import (
     ActiveStandby,
@@ -44,6 +44,8 @@ class ProviderView(Message):
     """False only when the list and the instance's own page agree."""
     state: InstanceState | None = None
     detail: str = ""
+    ssh: SshAddress | None = None
+    """Where it answers now, if it does: one that comes back may have another address."""
 
 
 class Restored(Message):
@@ -263,7 +265,9 @@ def receipt_of(
             "epoch_before": account.epoch_before,
             "epoch_after": epoch,
             "unreplicated": _unreplicated(account),
-            "conflicts": [name for r in passes for name in r.conflicts][:MAX_NAMES],
+            "conflicts": list(dict.fromkeys(name for r in passes for name in r.conflicts))[
+                :MAX_NAMES
+            ],
             "files_restored": sum(r.files for r in passes) if passes else None,
             "bytes_restored": sum(r.bytes for r in passes) if passes else None,
             "entries_verified": max((r.verified for r in passes), default=None),

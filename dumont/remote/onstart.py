@@ -10,6 +10,7 @@ size: it stays small, and says its reasons here rather than there.
   touched, and the workspace is `~/workspace`.
 - sshd may start before or after this script. Its pid file appears once it heeds SIGHUP, which would
   kill it earlier.
+- OpenSSH from 9.8 on shuts out who connects and does not log in, as the standby's checks do.
 - After a restart the agent takes up what it was doing.
 - Programs started by sshd do not see the environment the instance was created with; it goes to
   `/etc/environment`, between marks.
@@ -44,7 +45,10 @@ for t in rsa ecdsa dsa; do
 done
 line='HostKey /etc/ssh/ssh_host_ed25519_key' conf=/etc/ssh/sshd_config
 if [ "$ssh" = /etc/ssh ] && [ "$(head -n 1 $conf)" != "$line" ]; then
-  mode=$(stat -c %a $conf) && { echo "$line"; cat $conf; } | put $conf && chmod "$mode" $conf
+  more='PerSourcePenalties no'
+  /usr/sbin/sshd -t -o "$more" 2>/dev/null && more="$line
+$more" || more=$line
+  mode=$(stat -c %a $conf) && { echo "$more"; cat $conf; } | put $conf && chmod "$mode" $conf
 fi
 auth="$HOME/.ssh/authorized_keys"
 touch "$auth"
