@@ -236,7 +236,7 @@ async def test_chatty_start_up_files_do_no_harm(machine: Machine) -> None:
 
 
 async def test_no_python_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dumont.remote.shell._PYTHONS", ("python2", "/bin/false"))
+    monkeypatch.setattr("dumont.remote.shell.PYTHONS", ("python2", "/bin/false"))
     with pytest.raises(NotReady, match=r"no Python 3\.8"):
         await shell().hello(machine.address, machine_id=MACHINE)
 
