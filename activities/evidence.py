@@ -120,5 +120,10 @@ class ProviderEvidence:
         if seen is None:
             return ProviderView(at=at, answered=True, present=False)
         return ProviderView(
-            at=at, answered=True, present=True, state=seen.state, detail=seen.detail
+            at=at,
+            answered=True,
+            present=True,
+            state=seen.state,
+            detail=seen.detail,
+            ssh=seen.ssh,
         )

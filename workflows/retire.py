@@ -74,12 +74,14 @@ class Retire:
             if view.answered and view.present is False:
                 break
             if view.state is InstanceState.RUNNING:
+                # One that comes back may have another address than it had.
+                former = input.former.model_copy(update={"ssh": view.ssh or input.former.ssh})
                 try:
                     rescued = await workflow.execute_activity_method(
                         TakeoverActivities.rescue,
                         Rescue(
                             machine_id=input.spec.machine_id,
-                            former=input.former,
+                            former=former,
                             standby=input.take_to,
                             epoch=input.epoch,
                         ),

@@ -80,6 +80,8 @@ class Restore:
             if answer.get("write") and self._mirror.is_complete() and not self._mirror.restoring:
                 message = "this body has authority and is mirrored: there is nothing to restore"
                 raise AgentError(message, code="invalid")
+            # Before anything is pulled: the standby's mark comes with it.
+            own_epoch = self._own_epoch()
             state = restored.read(self._paths)
             if final and (not state or state.get("epoch") != self._context.config.epoch):
                 raise AgentError("a full restore has to come first", code="invalid")
@@ -89,7 +91,7 @@ class Restore:
                 self._mirror.restoring = True
                 state = {"epoch": self._context.config.epoch, "at": answer["at"]}
                 restored.write(self._paths, {**state, "complete": False})
-                changed = self._full(streams, say)
+                changed = self._full(streams, own_epoch, say)
             verified = self._verify(conversation, changed, say)
             restored.write(self._paths, {**state, "complete": True})
             self._mirror.marks.take_over()
@@ -101,18 +103,18 @@ class Restore:
             "files": files,
             "bytes": size,
             "verified": verified,
-            "conflicts": self._conflicts(),
+            "conflicts": self._conflicts(own_epoch),
             "final": final,
             "seconds": round(time.monotonic() - began, 3),
         }
 
-    def _full(self, streams: int, say: Say) -> list[tuple[bytes, int]]:
+    def _full(self, streams: int, own_epoch: int, say: Say) -> list[tuple[bytes, int]]:
         """Pull everything; returns what has to be verified."""
         theirs = self._manifest()
         files = {
             name: int(entry.get("size", 0)) for name, entry in theirs.items() if _is_data(entry)
         }
-        self._keep_own(theirs, say)
+        self._keep_own(theirs, own_epoch, say)
         last = 0.0
 
         def progress(left_files: int, left_bytes: int) -> None:
@@ -172,10 +174,10 @@ class Restore:
         first = manifest.shown(wanted[0][0])
         raise AgentError(f"{len(wanted)} files still differ from the standby, e.g. {first}")
 
-    def _keep_own(self, theirs: dict[bytes, dict[str, Any]], say: Say) -> None:
+    def _keep_own(self, theirs: dict[bytes, dict[str, Any]], own_epoch: int, say: Say) -> None:
         """Move aside what was changed here, never reached the standby, and is not as it is there."""
         folder = os.path.join(
-            os.fsencode(str(self._workspace)), b".dumont/conflicts", str(self._own_epoch()).encode()
+            os.fsencode(str(self._workspace)), b".dumont/conflicts", str(own_epoch).encode()
         )
         kept = 0
         for name, _ in list(divergence.changed(self._paths)):
@@ -235,11 +237,13 @@ class Restore:
                 files, size = files + 1, size + state.st_size
         return files, size
 
-    def _conflicts(self) -> list[str]:
-        """Divergent edits that are kept beside the workspace, by path; at most so many as a receipt names."""
-        folder = self._paths.product / "conflicts"
+    def _conflicts(self, own_epoch: int) -> list[str]:
+        """Edits of this epoch that are kept beside the workspace, by path; at most so many as a receipt
+        names. Those of earlier epochs stand in earlier receipts."""
+        folder = self._paths.product / "conflicts" / str(own_epoch)
         names = [name for name, state in manifest.walk(folder) if not stat.S_ISDIR(state.st_mode)]
-        return [manifest.shown(b".dumont/conflicts/" + name) for name in sorted(names)[:_NAMED]]
+        top = f".dumont/conflicts/{own_epoch}/".encode()
+        return [manifest.shown(top + name) for name in sorted(names)[:_NAMED]]
 
     def _size(self, name: bytes) -> int:
         try:
