@@ -38,6 +38,8 @@ _IO_TIMEOUT_S = 120
 _LOTS_A_STREAM = 3
 _FILE_COST = 16384
 """Bytes that one more file weighs when work is split between streams."""
+_LEAST_LOT = 8 << 20
+"""What a lot weighs at least, bytes: about what one more SSH login and rsync cost on a fast link."""
 
 
 @dataclass
@@ -259,8 +261,10 @@ def _share(
 ) -> list[tuple[list[bytes], int]]:
     weighed = [(sum(sizes[name] + _FILE_COST for name in group), group) for group in groups]
     weighed.sort(key=lambda pair: pair[0], reverse=True)
-    # More lots than streams: progress can be told, and no stream ends long before the others.
-    count = max(1, min(streams * _LOTS_A_STREAM, len(groups)))
+    # More lots than streams: progress can be told, and no stream ends long before the others. But each
+    # lot costs a login: a small one is not worth it.
+    worth = -(-sum(weight for weight, _ in weighed) // _LEAST_LOT)
+    count = max(1, min(streams * _LOTS_A_STREAM, len(groups), worth))
     lots: list[list[bytes]] = [[] for _ in range(count)]
     weights = [(0, index) for index in range(len(lots))]
     for weight, group in weighed:
