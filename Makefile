@@ -6,7 +6,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 # From the quickest to the slowest, so that a mistake shows early; a folder not named comes last.
-TEST_ORDER := unit architecture simcloud workflows replay contract integration chaos browser
+TEST_ORDER := unit architecture simcloud workflows replay contract sync endpoint integration chaos browser
+# Tests wait more than they compute: two processes share them even on two cores. ARGS="-n 0" for one.
+WORKERS ?= 2
 TEST_DIRS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py tests/*/*/*/test_*.py)))
 TEST_ROOTS := $(sort $(foreach dir,$(TEST_DIRS),tests/$(word 2,$(subst /, ,$(dir)))))
 TESTS = $(filter $(TEST_ROOTS),$(addprefix tests/,$(TEST_ORDER))) \
@@ -24,8 +26,9 @@ demo: setup ## the whole product on this machine, with a cloud in a box (Ctrl-C 
 serve: setup ## the same with your real clouds, from .env
 	@exec $(BIN)/dumont serve $(ARGS)
 
-test: lint test-web ## lint, then every test, fast ones first (TESTS=tests/unit narrows it)
-	@exec $(BIN)/pytest --durations=15 $(TESTS) $(ARGS)
+# The dashboard's checks are among the tests: tests/unit/web.
+test: lint ## lint, then every test, fast ones first (TESTS=tests/unit narrows it)
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=15 $(TESTS) $(ARGS)
 
 test-web: setup-test ## the dashboard's own checks and tests
 	@if [ -f web/package.json ]; then cd web; \

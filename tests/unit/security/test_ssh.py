@@ -55,6 +55,7 @@ def test_a_comment_is_kept_harmless():
         "ssh-rsa " + ED25519.split()[1],
         asyncssh.generate_private_key("ssh-rsa", key_size=1024).export_public_key().decode(),
     ],
+    ids=range(10),  # the keys are new in each process, and names must be the same in all
 )
 def test_anything_else_is_refused_by_field(text: str):
     with pytest.raises(InvalidInput) as caught:
