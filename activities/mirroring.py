@@ -106,6 +106,25 @@ class MirrorActivities:
         return read(GuardReport, answer.get("guard"), "apply")
 
     @activity.defn
+    async def move_guard(self, pair: Pair) -> GuardReport:
+        """Tell a guard whose VM came back at another address where its endpoint is now.
+
+        A failover may have fenced it meanwhile: its own epoch stays, and so does the authority.
+
+        Raises:
+            NotReady: It cannot be reached yet.
+            AgentRefused: It was fenced between question and order; ask again.
+        """
+        async with heartbeating():
+            answer = await self._agent.call(
+                pair.standby.ssh, machine_id=pair.spec.machine_id, words=["status"]
+            )
+        known = read(GuardReport, answer.get("guard"), "status")
+        return await self.apply_guard(
+            pair.model_copy(update={"primary": None, "epoch": max(known.epoch or 0, pair.epoch)})
+        )
+
+    @activity.defn
     async def apply_mirror(self, pair: Pair) -> ProtectionReport:
         """Give the primary's agent its configuration: whom to mirror to, with which key.
 

@@ -86,6 +86,7 @@ class ProtectionActivities:
         """All of them."""
         return [
             self.mirror.apply_guard,
+            self.mirror.move_guard,
             self.mirror.apply_mirror,
             self.mirror.measure_rtt,
             self.mirror.wait_until_mirrored,

@@ -133,7 +133,7 @@ class Standby:
     async def _step(self) -> None:
         if self._standby is None:
             await self._rent()
-        elif self._mirror_is_due():
+        elif self._mirror_is_due() and not self._is_going(self._standby):
             await self._unless_superseded(self._mirror(self._standby))
         else:
             await self._next_news(self._standby)
@@ -312,9 +312,7 @@ class Standby:
             )
         )
         reports, self._reports = self._reports, []
-        lost = any(
-            report.instance_id == standby.instance_id and _is_lost(report) for report in reports
-        )
+        lost = any(_is_lost(standby, report) for report in reports)
         moved = _moved(standby, reports)
         if self._preempting or lost:
             self._preempting = False
@@ -389,6 +387,14 @@ class Standby:
             ZonePick(zone=standby.zone, usd_per_hour=standby.usd_per_hour),
         )
         self._standby = moved
+        if self._now.in_use:
+            # Fenced or not, it has to serve the endpoint at its new address.
+            await workflow.execute_activity_method(
+                MirrorActivities.move_guard,
+                self._pair(moved),
+                summary="endpoint at the new address",
+                **PATIENT,
+            )
         status = ProtectionStatus.DEGRADED if self._now.in_use else ProtectionStatus.MIRRORING
         self._mirrored_epoch = 0
         await self._tell(StandbyNews(standby=moved, status=status, reason="the standby has moved"))
@@ -414,16 +420,10 @@ class Standby:
 
     async def _unless_superseded(self, step: Coroutine[Any, Any, None]) -> None:
         """Do it, but not beyond the moment when it has become pointless."""
-        asked = self._now
+        asked, standby = self._now, self._standby
         task = asyncio.create_task(step)
         await workflow.wait_condition(
-            lambda: (
-                task.done()
-                or self._released
-                or self._preempting
-                or self._now != asked
-                or any(_is_lost(r) for r in self._reports)
-            )
+            lambda: task.done() or self._released or self._now != asked or self._is_going(standby)
         )
         if not task.done():
             task.cancel()
@@ -433,6 +433,12 @@ class Standby:
             except ActivityError as failure:
                 if not is_cancelled_exception(failure):
                     raise
+
+    def _is_going(self, standby: ActiveStandby | None) -> bool:
+        """Whether there is unread news that this VM, not an earlier one, is lost or being taken back."""
+        return self._preempting or any(
+            standby is not None and _is_lost(standby, report) for report in self._reports
+        )
 
     def _mirror_is_due(self) -> bool:
         return (
@@ -506,7 +512,9 @@ class Standby:
         )
 
 
-def _is_lost(report: InstanceReport) -> bool:
+def _is_lost(standby: ActiveStandby, report: InstanceReport) -> bool:
+    if report.instance_id != standby.instance_id:
+        return False
     if report.presence is Presence.GONE:
         return True
     return report.instance is not None and report.instance.state in (

@@ -351,6 +351,15 @@ class Protected:
         """A body's disk at its provider, whether the body runs or not."""
         return self.world.cloud.state / "machines" / machine
 
+    def agents(self) -> str:
+        """The last words of the agents on all its bodies."""
+        said = []
+        for machine in [row["machine"] for row in (*self.gpus(), *self.vms())]:
+            for file in self.disk_of(machine).glob("*home/.dumont/log/*.log"):
+                lines = file.read_text(errors="replace").splitlines()[-15:]
+                said += [f"-- {machine} {file.name}", *lines]
+        return "\n".join(said)
+
     def authority(self) -> list[dict[str, Any]]:
         """Who had authority over the workspace, oldest first, by the standbys' own journals."""
         found = []
@@ -389,7 +398,8 @@ class Protected:
             if time.monotonic() > deadline:
                 told = "\n".join(self.events()[-25:])
                 raise AssertionError(
-                    f"not within {seconds:g} s: {what}\n{self.state!r}\n{told}\n{self.authority()}\n{self.world.log()}"
+                    f"not within {seconds:g} s: {what}\n{self.state!r}\n{told}\n{self.authority()[-3:]}\n"
+                    f"{self.agents()}\n{self.world.log()}"
                 )
             await asyncio.sleep(0.1)
         return self.state
