@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import APIRouter, Security
+from fastapi import APIRouter, Depends, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.auth import Parts
@@ -42,6 +42,16 @@ _bearer = HTTPBearer(
 )
 
 
+def _claim(
+    services: Parts,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> AgentClaim:
+    """Whom a request speaks for. Checked before its body is."""
+    if bearer is None:
+        raise Unauthenticated("an agent shows its token", hint="`Authorization: Bearer` with it")
+    return read_agent_token(services.keys, bearer.credentials)
+
+
 @router.post(
     "/heartbeat",
     responses=documented("unauthenticated", "forbidden", "invalid_input", "dependency_unavailable"),
@@ -49,16 +59,13 @@ _bearer = HTTPBearer(
 async def hear_heartbeat(
     body: Heartbeat,
     services: Parts,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    claim: Annotated[AgentClaim, Depends(_claim)],
 ) -> HeartbeatAnswer:
     """Take an agent's heartbeat; at most 64 KB.
 
     Only the newest of each body is kept. `fenced` means that another body has authority: a primary
     stops mirroring for good.
     """
-    if bearer is None:
-        raise Unauthenticated("an agent shows its token", hint="`Authorization: Bearer` with it")
-    claim = read_agent_token(services.keys, bearer.credentials)
     if (body.machine_id, body.role, body.epoch) != claim:
         raise Forbidden("the token is for another body, or for another epoch, than it reports")
     _check_storable(body)

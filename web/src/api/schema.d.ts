@@ -900,7 +900,7 @@ export interface components {
          * @description The endpoint as the standby's guard sees it.
          */
         GuardReport: {
-            authority: components["schemas"]["Authority"];
+            authority?: components["schemas"]["Authority"] | null;
             /**
              * Cause
              * @default
@@ -909,7 +909,7 @@ export interface components {
             /** Endpoint Sessions */
             endpoint_sessions?: number | null;
             /** Epoch */
-            epoch: number;
+            epoch?: number | null;
             /**
              * False Alarms
              * @default 0
