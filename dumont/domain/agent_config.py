@@ -8,7 +8,8 @@ from dumont.domain.instances import Message, SshAddress
 from dumont.domain.protection import ActiveStandby, AgentRole, ProtectionPolicy
 
 PROTOCOL = 1
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 5.0
+"""While nothing changes; what changes is told at once. A lease outlasts three of these."""
 STREAMS = 10
 """Parallel streams of the first copy and of a restore."""
 
