@@ -104,7 +104,7 @@ class Commands:
             DependencyUnavailable: Nobody accepted it. Ask again with the same `update_id`.
         """
         async with self._answering() as client:
-            handle = client.get_workflow_handle_for(Machine.run, machine_workflow_id(machine_id))
+            handle = client.get_workflow_handle(machine_workflow_id(machine_id))
             try:
                 await handle.start_update(
                     Machine.destroy,
@@ -177,7 +177,7 @@ class Commands:
             query = "WorkflowType = 'FleetWatch' AND ExecutionStatus = 'Running'"
             async for found in client.list_workflows(query, rpc_timeout=_CALL):
                 if found.id.startswith(prefix):
-                    handle = client.get_workflow_handle_for(FleetWatch.run, found.id)
+                    handle = client.get_workflow_handle(found.id)
                     await handle.signal(FleetWatch.wake, rpc_timeout=_CALL)
                     woken += 1
         return woken
@@ -246,7 +246,7 @@ class Commands:
         """
         async with self._answering() as client:
             try:
-                yield client.get_workflow_handle_for(Machine.run, machine_workflow_id(machine_id))
+                yield client.get_workflow_handle(machine_workflow_id(machine_id))
             except WorkflowUpdateFailedError as failure:
                 refused = error_of(failure.cause)
                 raise Conflict(refused.message, hint=refused.hint) from failure
