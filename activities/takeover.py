@@ -17,7 +17,7 @@ from activities.mirroring import AgentTools, Pair, read, words_of
 from dumont.domain.errors import AgentRefused, DumontError, NotReady
 from dumont.domain.instances import Message, SshAddress
 from dumont.domain.machine import ActiveInstance
-from dumont.domain.protection import ActiveStandby, GuardReport
+from dumont.domain.protection import ActiveStandby, Authority, GuardReport
 from dumont.domain.takeover import Restored
 from dumont.ports import MachineAgent
 
@@ -63,9 +63,10 @@ class HandBack(Message):
 class HandedBack(Message):
     """What handing back took."""
 
-    restored: Restored
-    quiesced_s: float
-    """How long no new session could begin."""
+    restored: Restored | None
+    """None: it had been done by a worker that died before it could say so."""
+    quiesced_s: float | None
+    """How long no new session could begin; None: as above."""
     at: datetime
 
 
@@ -143,7 +144,8 @@ class TakeoverActivities:
     async def hand_back(self, ask: HandBack) -> HandedBack:
         """Quiesce the standby, bring the last changes over, move the authority to the primary.
 
-        Whatever fails before the move ends the quiescing: work goes on on the standby.
+        Whatever fails before the move ends the quiescing: work goes on on the standby. Where the move
+        has been made already, nothing is done: people work on the primary.
 
         Raises:
             NotReady: One of both cannot be reached, or the last changes did not arrive.
@@ -153,6 +155,9 @@ class TakeoverActivities:
         assert pair.primary is not None
         loop = asyncio.get_running_loop()
         async with heartbeating():
+            moved_at = await self._moved_already(pair)
+            if moved_at is not None:
+                return HandedBack(restored=None, quiesced_s=None, at=moved_at)
             began = loop.time()
             await self._guard(pair, ["quiesce", *(["--cut"] if ask.cut else [])])
             try:
@@ -206,6 +211,23 @@ class TakeoverActivities:
                 bytes=copied,
                 folder=folder,
             )
+
+    async def _moved_already(self, pair: Pair) -> datetime | None:
+        """When the authority went to this primary under this epoch; None: it has not.
+
+        A guard lets go of an epoch that it holds by handing back and in no other way. What has happened
+        since, a link that was lost again, is the next failover's business.
+        """
+        assert pair.primary is not None
+        answer = await self._agent.call(
+            pair.standby.ssh, machine_id=pair.spec.machine_id, words=["status"]
+        )
+        guard, address = read(GuardReport, answer.get("guard"), "status"), pair.primary.ssh
+        if guard.authority is None or guard.epoch != pair.epoch or guard.held:
+            return None
+        if (guard.host, guard.port) != (address.host, address.port):
+            return None
+        return guard.since if guard.authority is Authority.PRIMARY else datetime.now(UTC)
 
     async def _restore(self, pair: Pair, *, final: bool, timeout_s: float) -> Restored:
         assert pair.primary is not None

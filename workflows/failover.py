@@ -262,7 +262,7 @@ class Failover:
 
     async def _fence(self) -> None:
         """From here on only a key of the new epoch opens the standby."""
-        self._epoch = self._input.epoch + 1
+        self._epoch += 1
         guard = await self._step(
             lambda: workflow.execute_activity_method(
                 TakeoverActivities.fence,
@@ -285,12 +285,17 @@ class Failover:
         while True:
             if target is None:
                 target = await self._replacement()
+            handing_back = False
             try:
                 await self._unless_lost(target, self._restore(target))
                 await self._unless_lost(target, self._moment())
+                handing_back = True
                 await self._unless_lost(target, self._hand_back(target))
             except _TargetLost as lost:
                 await self._tell("lost_again", f"the new GPU was lost as well: {lost.why}")
+                if handing_back:
+                    # It may have got the authority before it was lost.
+                    await self._fence()
                 if target.instance_id != self._input.home.instance_id:
                     await self._end(target, lost.why)
                 target = None
@@ -401,7 +406,8 @@ class Failover:
 
     async def _hand_back(self, target: ActiveInstance) -> None:
         """The last changes, then the address and the authority."""
-        for tries_left in reversed(range(_HAND_BACK_TRIES)):
+        tries = 0
+        while True:
             try:
                 handed = await workflow.execute_activity_method(
                     TakeoverActivities.hand_back,
@@ -410,8 +416,11 @@ class Failover:
                     **ONCE,
                 )
             except ActivityError as failure:
-                if is_cancelled_exception(failure) or not tries_left:
-                    raise self._as_lost(failure) from failure
+                if is_cancelled_exception(failure):
+                    raise
+                tries += 1
+                if tries >= _HAND_BACK_TRIES and await self._is_still_held(target):
+                    raise _TargetLost(error_of(failure).message) from failure
                 await workflow.sleep(_PAUSE)
             else:
                 self._handed(handed)
@@ -460,10 +469,18 @@ class Failover:
         await self._tell("waiting", error.message, replacing=True)
         await workflow.sleep(_PAUSE)
 
-    def _as_lost(self, failure: ActivityError) -> Exception:
-        if is_cancelled_exception(failure):
-            return failure
-        return _TargetLost(error_of(failure).message)
+    async def _is_still_held(self, target: ActiveInstance) -> bool:
+        """Whether the guard says that nobody but the standby has had the authority since the fence.
+
+        A guard that says nothing may have handed back: people may work on the new instance. One whose
+        record is lost lets nobody write, and is fenced anew.
+        """
+        seen = await workflow.execute_activity_method(
+            EvidenceActivities.look_at_bodies,
+            LookAt(machine_id=self._input.spec.machine_id, primary=target, standby=self._standby),
+            **MUST,
+        )
+        return seen.guard is not None and (seen.guard.held or seen.guard.authority is None)
 
     async def _unless_lost(self, target: ActiveInstance, step: Coroutine[Any, Any, None]) -> None:
         """Do a step, but not with an instance that its provider has given up."""

@@ -99,6 +99,9 @@ class Machine:
         self._inbox: list[News] = []
         """What was said about protection and is not digested yet, in order."""
         self._drill: DrillRequest | None = None
+        self._last_reports: dict[str, InstanceReport] = {}
+        self._last_guard: AgentNews | None = None
+        """What was said last of each instance, and by the guard, during the failover under way."""
         self._told: PrimaryIs | None = None
         """What the standby's workflow was told last."""
 
@@ -294,6 +297,7 @@ class Machine:
     async def _fail_over(self) -> None:
         """On the standby: until a GPU has everything again, or the alarm was false."""
         drill, self._drill = self._drill, None
+        self._last_reports, self._last_guard = {}, None
         self._failing_over = asyncio.create_task(self._run_failover(drill))
         try:
             result = await self._failing_over
@@ -354,6 +358,7 @@ class Machine:
             reports, self._reports = self._reports, []
             with suppress(FailureError):  # it may have ended just now
                 for report in reports:
+                    self._last_reports[report.instance_id] = report
                     why = why_unusable(report)
                     moved = self._moved_home(report)
                     if why is not None:
@@ -367,6 +372,8 @@ class Machine:
                         await failover.signal(Failover.fail_back_now)
                     elif isinstance(news, StandbyNews) and news.standby is not None:
                         await failover.signal(Failover.standby_moved, news.standby)
+                    elif isinstance(news, AgentNews) and news.guard is not None:
+                        self._last_guard = news
             if self._state.standby is None:
                 failover.cancel()
             if self._protection.standby_is_going:
@@ -394,7 +401,6 @@ class Machine:
             generation=result.home.generation,
             generations_used=max(result.generation, self._state.generations_used),
             epoch=result.epoch,
-            mirrored=self._state.mirrored and healed,
             retiring=(*self._state.retiring, *([result.former.label] if result.former else [])),
         )
         if not healed:
@@ -409,6 +415,17 @@ class Machine:
         )
         if result.former is not None:
             await self._retire(result.former, result, at_once=drill is not None)
+        self._hear_again(result)
+
+    def _hear_again(self, result: FailoverResult) -> None:
+        """The instance may have been lost as it took over: nobody tells that twice."""
+        report, news = self._last_reports.get(result.home.instance_id), self._last_guard
+        if report is not None:
+            self._reports.append(report)
+        # A guard lets go of a fenced epoch only by handing back; what it says after that is new.
+        handed_back = news is not None and news.guard is not None and not news.guard.held
+        if news is not None and handed_back and result.outcome is not Outcome.HEALED:
+            self._inbox.append(news)
 
     async def _retire(
         self, former: ActiveInstance, result: FailoverResult, *, at_once: bool

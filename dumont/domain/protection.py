@@ -124,6 +124,9 @@ class GuardReport(Message):
     standby_sessions: int | None = None
     preempting: bool = False
     quiesced: bool = False
+    host: str | None = None
+    """Where the primary is, as far as it knows."""
+    port: int | None = None
 
 
 class Heartbeat(Message):

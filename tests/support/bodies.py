@@ -191,6 +191,8 @@ class FakeAgents:
                     "held": False,
                     "link": "up",
                     "epoch": int(options["--epoch"]),
+                    "host": options["--host"],
+                    "port": int(options["--port"]),
                 }
             case "quiesce" | "unquiesce":
                 guard |= {"quiesced": words[0] == "quiesce"}

@@ -234,6 +234,75 @@ async def test_a_replacement_that_dies_while_it_is_restored_is_replaced(stage: S
     assert stage.cloud.alive() == []
 
 
+async def test_an_address_that_has_moved_is_not_moved_again(stage: Stage) -> None:
+    """The worker died after the move: whoever works on the new GPU is not thrown out."""
+    handle, state = await start(stage)
+    assert state.instance is not None
+    assert state.standby is not None
+    vm = state.standby.ssh.host
+    lost: list[str] = []
+
+    def on_call(address: SshAddress, words: list[str]) -> None:
+        if words[0] == "hand-back" and not lost:
+            lost.append(words[words.index("--host") + 1])
+            stage.agents._guard(vm, list(words))
+            raise NotReady("the answer was lost")
+
+    stage.agents.on_call = on_call  # type: ignore[assignment]
+    stage.cloud.set_state(state.instance.instance_id, InstanceState.STOPPED)
+    await cut(stage, handle, state)
+    now = await when(stage, handle, lambda s: s.phase is MachinePhase.RUNNING, "back on a GPU")
+    assert now.instance is not None
+    assert now.instance.ssh.host == lost[0]
+    assert len([words for _, words in stage.agents.said if words[0] == "quiesce"]) == 1
+    assert stage.receipts.filed[-1].adopted.instance_id == now.instance.instance_id
+    await stage.destroy(handle)
+
+
+async def test_a_replacement_that_dies_as_it_takes_over_is_replaced(stage: Stage) -> None:
+    """It had the authority for a moment: the standby takes it back under yet another epoch."""
+    handle, state = await start(stage)
+    assert state.instance is not None
+    assert state.standby is not None
+    vm = state.standby.ssh.host
+    died: list[str] = []
+    told: list[asyncio.Future[None]] = []
+
+    def on_call(address: SshAddress, words: list[str]) -> None:
+        if words[0] == "hand-back" and not died:
+            died.append(words[words.index("--host") + 1])
+            stage.agents._guard(vm, list(words))
+            stage.agents.cut(vm)
+            stage.agents.unreachable.add(died[0])
+            found = next(
+                i for i in stage.cloud.instances.values() if i.ssh and i.ssh.host == died[0]
+            )
+            stage.cloud.set_state(found.instance_id, InstanceState.STOPPED)
+            taken_over = state.model_copy(update={"epoch": state.epoch + 1})
+            told.append(asyncio.ensure_future(tell_guard(stage, handle, taken_over)))
+            raise NotReady("the answer was lost")
+
+    stage.agents.on_call = on_call  # type: ignore[assignment]
+    stage.cloud.set_state(state.instance.instance_id, InstanceState.STOPPED)
+    await cut(stage, handle, state)
+    now = await when(
+        stage,
+        handle,
+        lambda s: (
+            s.phase is MachinePhase.RUNNING
+            and s.instance is not None
+            and bool(died)
+            and s.instance.ssh.host not in died
+            and s.epoch > state.epoch + 1
+        ),
+        "back on a third GPU",
+    )
+    assert stage.agents.guards[vm]["authority"] == "primary"
+    assert stage.agents.guards[vm]["epoch"] == now.epoch
+    await stage.destroy(handle)
+    assert stage.cloud.alive() == []
+
+
 async def test_a_standby_that_is_taken_back_is_replaced_and_work_goes_on(stage: Stage) -> None:
     handle, state = await start(stage)
     first = state.standby
