@@ -48,6 +48,26 @@ async def test_killed_gpu(failover_world: FailoverWorld) -> None:
     assert away < 15
 
 
+async def test_killed_again_as_soon_as_it_is_back(failover_world: FailoverWorld) -> None:
+    """The next GPU dies before its mirror has begun anew: the standby still has everything."""
+    box = await failover_world.machine()
+    former, failovers = box.gpu, box.state.failovers
+    await box.until_on("primary")
+    box.save(again=os.urandom(50_000))
+    box.flush()
+    failover_world.cloud.control.vast(former.instance_id, "kill")
+    await box.until_step("failed_back", after=failovers)
+    (second,) = [row for row in box.gpus() if row["label"] != former.label]
+    failover_world.cloud.control.vast(second["id"], "kill")
+    box.save(twice=b"on the standby, again")
+    await box.until(
+        "a third GPU", lambda: box.gpu.label not in (former.label, second["label"]), seconds=120
+    )
+    await box.until_protected()
+    await box.until_on("primary")
+    box.assert_whole()
+
+
 async def test_failovers_in_a_row(failover_world: FailoverWorld) -> None:
     """A workspace that grows before, during and after each; every file is checked by hash at the end of
     each. Then the machine is destroyed and nothing of it is left anywhere."""
