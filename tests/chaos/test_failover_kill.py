@@ -6,6 +6,8 @@ import os
 import random
 import time
 
+import pytest
+
 from tests.chaos.failover_world import FailoverWorld
 
 FAILOVERS = int(os.environ.get("DUMONT_CHAOS_FAILOVERS", "3"))
@@ -68,6 +70,7 @@ async def test_killed_again_as_soon_as_it_is_back(failover_world: FailoverWorld)
     box.assert_whole()
 
 
+@pytest.mark.timeout(200 + 100 * FAILOVERS)
 async def test_failovers_in_a_row(failover_world: FailoverWorld) -> None:
     """A workspace that grows before, during and after each; every file is checked by hash at the end of
     each. Then the machine is destroyed and nothing of it is left anywhere."""
