@@ -215,6 +215,11 @@ async def test_gpu_numbers_follow_what_runs(
         " >/dev/null 2>&1 </dev/null & sleep 0.5; "
     )
     load, memory = (await run(key, spec, busy + query)).split(",")
+    for _ in range(20):
+        if int(load) > 30:
+            break
+        # Other work on this computer takes its share of the cores.
+        load, memory = (await run(key, spec, f"sleep 0.5; {query}")).split(",")
     assert int(load) > 30
     assert int(memory) > 150
     machines.usage("one")

@@ -20,7 +20,7 @@ from dumont.remote.agent_archive import agent_archive
 from tests.support.ssh import make_key_pair
 
 
-def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = 20) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = 60) -> Any:
     """Wait for a condition; returns its value."""
     deadline = time.monotonic() + timeout_s
     while True:
