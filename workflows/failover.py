@@ -76,6 +76,12 @@ class DrillRequest(Message):
     actor: str = "the owner"
 
 
+class FailBackRequest(Message):
+    """Argument of the update `fail_back` of a machine: do not wait for the moment."""
+
+    actor: str = "the owner"
+
+
 class FailoverInput(Message):
     """Input of `Failover`."""
 

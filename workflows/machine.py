@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.errors import DumontError
     from dumont.domain.events import EventKind
     from dumont.domain.fleet import InstanceReport
-    from dumont.domain.instances import InstanceState, Message
+    from dumont.domain.instances import Message
     from dumont.domain.machine import (
         ActiveInstance,
         MachinePhase,
@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
         Timing,
     )
     from dumont.domain.protection import AgentNews, ProtectionStatus, StandbyNews
-    from dumont.domain.report import Consequence, consequence, why_unusable
+    from dumont.domain.report import Consequence, consequence, moved_home, why_unusable
     from dumont.temporal.failures import error_of
     from dumont.temporal.ids import (
         end_workflow_id,
@@ -49,6 +49,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.end_instances import EndInput, EndInstances
     from workflows.failover import (
         DrillRequest,
+        FailBackRequest,
         Failover,
         FailoverInput,
         FailoverProgress,
@@ -74,12 +75,6 @@ class DestroyRequest(Message):
     """Argument of the update `destroy`."""
 
     reason: str = "the owner asked for it"
-
-
-class FailBackRequest(Message):
-    """Argument of the update `fail_back`."""
-
-    actor: str = "the owner"
 
 
 @workflow.defn
@@ -307,7 +302,9 @@ class Machine:
             if self._state.standby is None:
                 self._stuck_without_any()
             elif drill is not None:
-                self._running_again(f"the drill did not begin: {error_of(failure).message}")
+                why = f"the drill did not begin: {error_of(failure).message}"
+                assert self._state.instance is not None
+                self._running(self._state.instance, why, kind=EventKind.ALERT)
             elif is_cancelled_exception(failure):
                 raise
             else:
@@ -360,7 +357,7 @@ class Machine:
                 for report in reports:
                     self._last_reports[report.instance_id] = report
                     why = why_unusable(report)
-                    moved = self._moved_home(report)
+                    moved = moved_home(self._state.instance, report)
                     if why is not None:
                         lost = LostInstance(instance_id=report.instance_id, why=why)
                         await failover.signal(Failover.instance_lost, lost)
@@ -379,15 +376,6 @@ class Machine:
             if self._protection.standby_is_going:
                 self._protection.standby_is_going = False
                 await self._tell_standby("preempting")
-
-    def _moved_home(self, report: InstanceReport) -> ActiveInstance | None:
-        """The instance that the machine lived on, when it runs at another address now."""
-        home, seen = self._state.instance, report.instance
-        if home is None or seen is None or seen.instance_id != home.instance_id:
-            return None
-        if seen.state is not InstanceState.RUNNING or seen.ssh in (None, home.ssh):
-            return None
-        return home.model_copy(update={"ssh": seen.ssh})
 
     async def _failed_over(self, result: FailoverResult, drill: DrillRequest | None) -> None:
         """Adopt what the machine lives on now, and let the former instance be retired."""
@@ -602,10 +590,6 @@ class Machine:
             failovers=self._state.failovers + 1,
             next_try_at=None,
         )
-
-    def _running_again(self, summary: str) -> None:
-        assert self._state.instance is not None
-        self._running(self._state.instance, summary, kind=EventKind.ALERT)
 
     def _stuck_without_any(self) -> None:
         self._life.move(

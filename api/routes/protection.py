@@ -20,8 +20,7 @@ from dumont.domain.protection import Barrier
 from dumont.domain.protection_resources import ProtectionDetail
 from dumont.domain.receipts import Receipt
 from dumont.domain.resources import Accepted, DrillOrder, ReceiptList, ReceiptView
-from workflows.failover import DrillRequest
-from workflows.machine import FailBackRequest
+from workflows.failover import DrillRequest, FailBackRequest
 
 router = APIRouter(prefix="/machines/{machine}", tags=["protection"])
 

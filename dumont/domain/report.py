@@ -64,6 +64,16 @@ def consequence(phase: MachinePhase, home: ActiveInstance, report: InstanceRepor
     return _stuck(_INTERRUPTED.get(instance.state, "the provider does not run it"))
 
 
+def moved_home(home: ActiveInstance | None, report: InstanceReport) -> ActiveInstance | None:
+    """The instance that a machine lived on, when it runs at another address now."""
+    seen = report.instance
+    if home is None or seen is None or seen.instance_id != home.instance_id:
+        return None
+    if seen.state is not InstanceState.RUNNING or seen.ssh in (None, home.ssh):
+        return None
+    return home.model_copy(update={"ssh": seen.ssh})
+
+
 def why_unusable(report: InstanceReport) -> str | None:
     """Why an instance that nobody has used yet is not worth waiting for; None while it may be.
 

@@ -22,8 +22,8 @@ from dumont.domain.protection import (
 )
 from tests.support.fakes import offer
 from tests.workflows.conftest import Stage, report, spec
-from workflows.failover import DrillRequest
-from workflows.machine import FailBackRequest, Machine
+from workflows.failover import DrillRequest, FailBackRequest
+from workflows.machine import Machine
 
 Handle = WorkflowHandle[Machine, MachineState]
 TIMING = Timing(attempt_s=120, race_stagger_s=30, race_width=1, rescue_s=0, gone_confirm_s=1)

@@ -920,6 +920,8 @@ export interface components {
              * @default false
              */
             held?: boolean;
+            /** Host */
+            host?: string | null;
             /**
              * Link
              * @default unknown
@@ -927,6 +929,8 @@ export interface components {
             link?: string;
             /** Link Since */
             link_since?: string | null;
+            /** Port */
+            port?: number | null;
             /**
              * Preempting
              * @default false
