@@ -17,7 +17,7 @@ import asyncssh
 from dumont.domain.errors import AgentRefused, NotReady
 from dumont.domain.instances import SshAddress
 from dumont.remote.agent_archive import agent_archive
-from dumont.remote.shell import PYTHONS, SshShell, push
+from dumont.remote.shell import PYTHONS, SshShell, feed, push
 
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 """Longest answer of one line; a list of file names is the longest there is."""
@@ -152,7 +152,7 @@ async def _run(
         command, encoding=None
     )
     try:
-        feeding = asyncio.create_task(_feed(process.stdin, stdin))
+        feeding = asyncio.create_task(feed(process.stdin, stdin))
         errors = asyncio.create_task(_tail(process.stderr))
         last = await _lines(process.stdout, on_progress)
         stderr = await errors
@@ -187,16 +187,6 @@ async def _tail(stream: asyncssh.SSHReader[bytes]) -> bytes:
     return kept
 
 
-async def _feed(stream: asyncssh.SSHWriter[bytes], data: bytes) -> None:
-    try:
-        if data:
-            stream.write(data)
-            await stream.drain()
-        stream.write_eof()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # it ended without reading everything; its answer tells whether it minded
-
-
 async def _pipe(
     source: asyncssh.SSHClientConnection,
     send: str,
@@ -208,7 +198,7 @@ async def _pipe(
     taker: asyncssh.SSHClientProcess[bytes] = await sink.create_process(take, encoding=None)
     copied = 0
     try:
-        feeding = asyncio.create_task(_feed(sender.stdin, names))
+        feeding = asyncio.create_task(feed(sender.stdin, names))
         complaints = asyncio.create_task(_tail(taker.stderr))
         while chunk := await sender.stdout.read(262_144):
             taker.stdin.write(chunk)

@@ -198,7 +198,7 @@ async def run(
                 (stdout, more_out), (stderr, more_err), _ = await asyncio.gather(
                     _read(process.stdout, max_output_bytes),
                     _read(process.stderr, max_output_bytes),
-                    _write(process.stdin, stdin),
+                    feed(process.stdin, stdin),
                 )
                 await process.wait_closed()
             finally:
@@ -256,7 +256,8 @@ async def _read(stream: asyncssh.SSHReader[bytes], keep: int) -> tuple[bytes, bo
     return bytes(kept), dropped
 
 
-async def _write(stream: asyncssh.SSHWriter[bytes], data: bytes) -> None:
+async def feed(stream: asyncssh.SSHWriter[bytes], data: bytes) -> None:
+    """Write what a command reads, and its end."""
     try:
         if data:
             stream.write(data)
