@@ -60,6 +60,12 @@ class WaitUntilRunning(Message):
     within_s: float
 
 
+class StartInstance(Message):
+    """Input of `start_instance`."""
+
+    instance_id: str
+
+
 class InstanceActivities:
     """Reads and writes of one GPU provider account."""
 
@@ -97,6 +103,19 @@ class InstanceActivities:
             )
             await self._reached(ask.spec.machine_id, ask, Rung.RENTED, rented.instance_id)
             return rented
+
+    @activity.defn
+    async def start_instance(self, ask: StartInstance) -> None:
+        """Start a stopped instance, with its disk. One that runs or starts is left alone.
+
+        Raises:
+            InstanceGone: The provider has no such instance (any more).
+        """
+        async with heartbeating():
+            found = await self._provider.get(ask.instance_id)
+            if found is not None and found.state in (InstanceState.RUNNING, InstanceState.STARTING):
+                return
+            await self._provider.start(ask.instance_id)
 
     @activity.defn
     async def wait_until_running(self, ask: WaitUntilRunning) -> Instance:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
 
 from activities.deadline import Deadline
 from activities.heartbeat import heartbeating
-from dumont.domain.errors import InstanceDead, ProviderError
+from dumont.domain.errors import InstanceDead, InstanceGone, ProviderError
 from dumont.domain.instances import Instance, InstanceState, Message
 from dumont.domain.machine import MachineSpec
 from dumont.ports import MachineSecrets, SecretStore, VmOrder, VmProvider
@@ -67,7 +68,7 @@ class EnsureVm(Message):
 
 
 class VmAt(Message):
-    """Input of `wait_until_vm_runs` and `start_vm`."""
+    """Input of `wait_until_vm_runs`, `start_vm` and `stop_vm`."""
 
     label: str
     zone: str
@@ -128,6 +129,16 @@ class VmActivities:
             if vm is not None and vm.state in (InstanceState.RUNNING, InstanceState.STARTING):
                 return
             await self._provider.start(zone=ask.zone, name=ask.label)
+
+    @activity.defn
+    async def stop_vm(self, ask: VmAt) -> None:
+        """Stop a VM, its disk is kept. One that is gone, stopped or stopping is left alone."""
+        async with heartbeating():
+            vm = await self._provider.get(zone=ask.zone, name=ask.label)
+            if vm is None or vm.state is InstanceState.STOPPED:
+                return
+            with suppress(InstanceGone):
+                await self._provider.stop(zone=ask.zone, name=ask.label)
 
     @activity.defn
     async def wait_until_vm_runs(self, ask: VmAt) -> Instance:

@@ -175,6 +175,7 @@ def vast_worker(
         PROVIDER_VAST,
         activities=[
             acts.instances.ensure_instance,
+            acts.instances.start_instance,
             acts.instances.wait_until_running,
             acts.endings.destroy_instances,
             acts.endings.look_for_instances,
@@ -204,6 +205,7 @@ def gcp_worker(
             acts.vms.pick_zones,
             acts.vms.ensure_vm,
             acts.vms.start_vm,
+            acts.vms.stop_vm,
             acts.vms.wait_until_vm_runs,
             acts.endings.destroy_instances,
             acts.endings.look_for_instances,

@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.endings import EndingActivities, EndTarget
     from activities.records import CloseIntent, RecordActivities
+    from dumont.domain import labels
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import Message
+    from dumont.domain.machine import MachineSpec
+    from dumont.temporal.ids import end_workflow_id
     from dumont.temporal.queues import PROVIDER_VAST
     from workflows.options import MUST, RECORD
 
@@ -94,3 +98,32 @@ class EndInstances:
                 CloseIntent(label=input.target.label, outcome=f"ended: {input.why}"),
                 **RECORD,
             )
+
+
+async def end_everything(
+    spec: MachineSpec, *, known: str | None, queue: str, confirm_s: float
+) -> None:
+    """End whatever carries a label of a machine at one provider; returns when it is verified gone.
+
+    Args:
+        spec: The machine.
+        known: Id of an instance that is meant, whether a listing shows it or not.
+        queue: The provider's task queue.
+        confirm_s: As in `EndInput`.
+    """
+    whose = spec.machine_id
+    prefix = labels.machine_prefix(env=spec.env, machine_id=whose)
+    await workflow.execute_child_workflow(
+        EndInstances.run,
+        EndInput(
+            machine_id=whose,
+            target=EndTarget(
+                label=prefix, whole_machine=True, known_ids=(known,) if known is not None else ()
+            ),
+            why="the machine is destroyed",
+            confirm_s=confirm_s,
+            queue=queue,
+        ),
+        id=end_workflow_id(whose if queue == PROVIDER_VAST else f"standby/{whose}"),
+        parent_close_policy=ParentClosePolicy.ABANDON,
+    )

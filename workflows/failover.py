@@ -109,6 +109,14 @@ class Outcome(StrEnum):
     REPLACED = "replaced"
 
 
+class Former(Message):
+    """An instance that another has taken the place of."""
+
+    instance: ActiveInstance
+    epoch: int
+    """The last epoch under which it was allowed to write."""
+
+
 class FailoverResult(Message):
     """What the machine adopts."""
 
@@ -120,6 +128,16 @@ class FailoverResult(Message):
     """The instance that another has taken the place of."""
     former_epoch: int = 0
     """The last epoch under which it was allowed to write."""
+    short_lived: tuple[Former, ...] = ()
+    """Instances that may have had the authority for a moment before they were lost as well."""
+
+    def all_formers(self) -> list[Former]:
+        """Whatever must be looked through for what only it has, before it is ended."""
+        first = self.former
+        return [
+            *([Former(instance=first, epoch=self.former_epoch)] if first is not None else []),
+            *self.short_lived,
+        ]
 
 
 class FailoverProgress(Message):
@@ -131,6 +149,10 @@ class FailoverProgress(Message):
     epoch: int
     generation: int
     replacing: bool = False
+
+
+_KEEPS_SHORT_LIVED = "an instance that may have had the authority is looked through before its end"
+"""Patch: failovers that were under way before it replay as they were."""
 
 
 class _TargetLost(Exception):
@@ -155,6 +177,10 @@ class Failover:
         """Where the former instance is now: one that comes back may have another address."""
         self._lost: dict[str, str] = {}
         self._now_please = False
+        self._standby_gone = False
+        self._target: ActiveInstance | None = None
+        """The instance that is to take over, while there is one."""
+        self._short_lived: list[Former] = []
         self._steps = 0
         self._account = Account(
             number=input.number,
@@ -174,7 +200,10 @@ class Failover:
         if decision is Decision.HEALED:
             return await self._false_alarm()
         await self._fence()
-        home = await self._back_on_a_gpu(decision)
+        try:
+            home = await self._back_on_a_gpu(decision)
+        except asyncio.CancelledError:
+            home = await self._newest_copy()
         returned = home.instance_id == input.home.instance_id
         self._account.adopted = home
         await self._receipt(Outcome.RETURNED if returned else Outcome.REPLACED)
@@ -185,6 +214,7 @@ class Failover:
             epoch=self._epoch,
             former=None if returned else input.home,
             former_epoch=input.epoch,
+            short_lived=tuple(self._short_lived),
         )
 
     # What the machine passes on ---------------------------------------------------------------
@@ -203,6 +233,11 @@ class Failover:
     def standby_moved(self, standby: ActiveStandby) -> None:
         """The standby runs at another address now."""
         self._standby = standby
+
+    @workflow.signal
+    def standby_gone(self) -> None:
+        """The standby and its disk are gone for good; the failover is cancelled next."""
+        self._standby_gone = True
 
     @workflow.signal
     def fail_back_now(self) -> None:
@@ -291,6 +326,7 @@ class Failover:
         while True:
             if target is None:
                 target = await self._replacement()
+            self._target, self._account.restored = target, None
             handing_back = False
             try:
                 await self._unless_lost(target, self._restore(target))
@@ -299,14 +335,38 @@ class Failover:
                 await self._unless_lost(target, self._hand_back(target))
             except _TargetLost as lost:
                 await self._tell("lost_again", f"the new GPU was lost as well: {lost.why}")
-                if handing_back:
-                    # It may have got the authority before it was lost.
-                    await self._fence()
-                if target.instance_id != self._input.home.instance_id:
-                    await self._end(target, lost.why)
-                target = None
+                await self._give_up(target, lost.why, had_authority=handing_back)
+                self._target = target = None
             else:
                 return target
+
+    async def _give_up(self, target: ActiveInstance, why: str, *, had_authority: bool) -> None:
+        """It will not take over. What it may have written for a moment is rescued before it is ended."""
+        former = Former(instance=target, epoch=self._epoch)
+        if had_authority:
+            await self._fence()
+        if target.instance_id == self._input.home.instance_id:
+            return  # the machine retires it
+        if had_authority and workflow.patched(_KEEPS_SHORT_LIVED):
+            self._short_lived.append(former)
+        else:
+            await self._end(target, why)
+
+    async def _newest_copy(self) -> ActiveInstance:
+        """Cancelled: where the standby is gone, an instance that had been restored has the files.
+
+        Raises:
+            CancelledError: There is none, or the machine is being destroyed.
+        """
+        target = self._target
+        if target is None or not self._standby_gone:
+            raise asyncio.CancelledError
+        if self._account.restored is None:
+            if target.instance_id != self._input.home.instance_id:
+                await self._end(target, "the standby was gone before it had the files")
+            raise asyncio.CancelledError
+        await self._tell("standby_gone", "the standby is gone; the new GPU has what was restored")
+        return target
 
     async def _replacement(self) -> ActiveInstance:
         """A new instance on another host, however long the market needs to have one."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import (
+    ActivityError,
     ApplicationError,
     ChildWorkflowError,
     FailureError,
@@ -21,8 +22,7 @@ from temporalio.exceptions import (
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.endings import EndTarget
-    from dumont.domain import labels
+    from activities.instances import InstanceActivities, StartInstance
     from dumont.domain.errors import DumontError
     from dumont.domain.events import EventKind
     from dumont.domain.fleet import InstanceReport
@@ -38,15 +38,13 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.report import Consequence, consequence, moved_home, why_unusable
     from dumont.temporal.failures import error_of
     from dumont.temporal.ids import (
-        end_workflow_id,
         failover_workflow_id,
         provision_workflow_id,
         retire_workflow_id,
-        standby_workflow_id,
     )
     from dumont.temporal.queues import PROVIDER_GCP, PROVIDER_VAST
     from workflows.chronicle import Chronicle
-    from workflows.end_instances import EndInput, EndInstances
+    from workflows.end_instances import end_everything
     from workflows.failover import (
         DrillRequest,
         FailBackRequest,
@@ -54,12 +52,14 @@ with workflow.unsafe.imports_passed_through():
         FailoverInput,
         FailoverProgress,
         FailoverResult,
+        Former,
         Outcome,
     )
+    from workflows.options import LOOKUP
     from workflows.protection_axis import ProtectionAxis
     from workflows.provision import LostInstance, Provision, ProvisionInput
     from workflows.retire import Retire, Retired, RetireInput
-    from workflows.standby import PrimaryIs, Standby, StandbyInput
+    from workflows.standby_peer import StandbyPeer
 
 
 class MachineInput(Message):
@@ -69,6 +69,12 @@ class MachineInput(Message):
     timing: Timing = Timing()
     state: MachineState | None = None
     """None for a new machine."""
+
+
+_STUCK_TELLS_STANDBY = "a stuck machine tells its standby"
+_FAILOVER_KEEPS_RESTORED = "a failover whose standby is gone keeps the GPU that has the files"
+_STARTS_AGAIN = "a stopped instance is started again"
+"""Patches: machines that were alive before them replay as they were."""
 
 
 class DestroyRequest(Message):
@@ -97,8 +103,7 @@ class Machine:
         self._last_reports: dict[str, InstanceReport] = {}
         self._last_guard: AgentNews | None = None
         """What was said last of each instance, and by the guard, during the failover under way."""
-        self._told: PrimaryIs | None = None
-        """What the standby's workflow was told last."""
+        self._standby = StandbyPeer(input.spec, input.timing, self._life)
 
     @workflow.run
     async def run(self, input: MachineInput) -> MachineState:
@@ -118,6 +123,8 @@ class Machine:
                     await self._keep_standby_told()
                     await self._fail_over()
                 case MachinePhase.STUCK:
+                    if workflow.patched(_STUCK_TELLS_STANDBY):
+                        await self._keep_standby_told()
                     await self._next_try()
                 case MachinePhase.DESTROYING | MachinePhase.DESTROYED:
                     break
@@ -156,7 +163,7 @@ class Machine:
 
     @drill.validator
     def _may_drill(self, request: DrillRequest) -> None:
-        why = self._protection.why_no_failover()
+        why = self._protection.why_no_drill()
         if why is not None:
             raise ApplicationError(why, type="conflict")
 
@@ -338,14 +345,15 @@ class Machine:
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
             static_summary=f"{self._spec.name}: {state.reason}"[:200],
         )
-        try:
+        with suppress(asyncio.CancelledError):
             await self._accompany(failover)
-        except asyncio.CancelledError:
+        if not failover.done():
             failover.cancel()
-        return await failover
+        # Shielded: whoever cancels us as well must not cancel it twice, which Temporal refuses.
+        return await asyncio.shield(failover)
 
     async def _accompany(self, failover: ChildWorkflowHandle[Failover, FailoverResult]) -> None:
-        """Until it ends, show how far it is, and pass on what it must know."""
+        """Until it ends or its standby is gone, show how far it is, and pass on what it must know."""
         while True:
             await workflow.wait_condition(
                 lambda: failover.done() or bool(self._reports) or bool(self._inbox)
@@ -372,10 +380,12 @@ class Machine:
                     elif isinstance(news, AgentNews) and news.guard is not None:
                         self._last_guard = news
             if self._state.standby is None:
-                failover.cancel()
+                if workflow.patched(_FAILOVER_KEEPS_RESTORED):
+                    await failover.signal(Failover.standby_gone)
+                return
             if self._protection.standby_is_going:
                 self._protection.standby_is_going = False
-                await self._tell_standby("preempting")
+                await self._standby.tell("preempting")
 
     async def _failed_over(self, result: FailoverResult, drill: DrillRequest | None) -> None:
         """Adopt what the machine lives on now, and let the former instance be retired."""
@@ -385,11 +395,12 @@ class Machine:
             Outcome.RETURNED: "back on the same GPU, with everything",
             Outcome.REPLACED: f"back on a GPU: {result.home.gpu_count}x {result.home.gpu}",
         }[result.outcome]
+        formers = result.all_formers()
         self._life.change(
             generation=result.home.generation,
             generations_used=max(result.generation, self._state.generations_used),
             epoch=result.epoch,
-            retiring=(*self._state.retiring, *([result.former.label] if result.former else [])),
+            retiring=(*self._state.retiring, *(former.instance.label for former in formers)),
         )
         if not healed:
             self._life.change(
@@ -401,8 +412,8 @@ class Machine:
             summary,
             kind=EventKind.FALSE_ALARM if healed else EventKind.FAILED_BACK,
         )
-        if result.former is not None:
-            await self._retire(result.former, result, at_once=drill is not None)
+        for former in formers:
+            await self._retire(former, to=result.home, at_once=drill is not None)
         self._hear_again(result)
 
     def _hear_again(self, result: FailoverResult) -> None:
@@ -415,65 +426,28 @@ class Machine:
         if news is not None and handed_back and result.outcome is not Outcome.HEALED:
             self._inbox.append(news)
 
-    async def _retire(
-        self, former: ActiveInstance, result: FailoverResult, *, at_once: bool
-    ) -> None:
+    async def _retire(self, former: Former, *, to: ActiveInstance, at_once: bool) -> None:
         """What only the former instance has is rescued, then it is ended, whatever we do."""
         with suppress(WorkflowAlreadyStartedError):
             await workflow.start_child_workflow(
                 Retire.run,
                 RetireInput(
                     spec=self._spec,
-                    former=former,
-                    epoch=result.former_epoch,
-                    take_to=result.home.ssh,
+                    former=former.instance,
+                    epoch=former.epoch,
+                    take_to=to.ssh,
                     within_s=0.0 if at_once else self._timing.rescue_s,
                     confirm_s=self._timing.gone_confirm_s,
                 ),
-                id=retire_workflow_id(former.label),
+                id=retire_workflow_id(former.instance.label),
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
 
     async def _keep_standby_told(self) -> None:
-        """Have a standby workflow that knows what the machine lives on, if there is to be one."""
-        if self._spec.protection is None or self._state.instance is None:
-            return
         if self._protection.standby_is_going:
             self._protection.standby_is_going = False
-            await self._tell_standby("preempting")
-        if not self._state.epoch:
-            self._life.change(epoch=1)
-        now = PrimaryIs(
-            primary=self._state.instance,
-            generation=self._state.generation,
-            epoch=self._state.epoch,
-            in_use=self._state.phase is not MachinePhase.RUNNING,
-        )
-        if now == self._told:
-            return
-        self._told = now
-        standby_id = standby_workflow_id(self._spec.machine_id)
-        try:
-            await workflow.start_child_workflow(
-                Standby.run,
-                StandbyInput(
-                    spec=self._spec,
-                    timing=self._timing,
-                    now=now,
-                    standby=self._state.standby,
-                    number=self._state.standby.number if self._state.standby else 0,
-                ),
-                id=standby_id,
-                parent_close_policy=ParentClosePolicy.ABANDON,
-                static_summary=f"standby of {self._spec.name}",
-            )
-        except WorkflowAlreadyStartedError:
-            await self._tell_standby("primary_is", now)
-
-    async def _tell_standby(self, what: str, *args: object) -> None:
-        standby_id = standby_workflow_id(self._spec.machine_id)
-        with suppress(FailureError):  # there is none, or it has ended
-            await workflow.get_external_workflow_handle(standby_id).signal(what, *args)
+            await self._standby.tell("preempting")
+        await self._standby.keep_told()
 
     async def _next_try(self) -> None:
         """Stuck: until the next try is due, or news makes it unnecessary."""
@@ -490,12 +464,52 @@ class Machine:
                 timeout_summary="next try",
             )
         except TimeoutError:
-            # Where the standby holds the files, a new GPU gets them from there and nowhere else.
-            again = MachinePhase.ON_STANDBY if self._state.mirrored else MachinePhase.PROVISIONING
-            self._life.state = self._state.model_copy(update={"phase": again})
-            return
-        self._digest_reports()
-        self._digest_inbox()
+            await self._try_again()
+        else:
+            self._digest_reports()
+            self._digest_inbox()
+
+    async def _try_again(self) -> None:
+        home = self._state.instance
+        if self._state.mirrored:
+            # The standby holds the files: a new GPU gets them from there and nowhere else.
+            self._life.state = self._state.model_copy(update={"phase": MachinePhase.ON_STANDBY})
+        elif home is not None:
+            await self._start_again(home)
+        else:
+            self._life.state = self._state.model_copy(update={"phase": MachinePhase.PROVISIONING})
+
+    async def _start_again(self, home: ActiveInstance) -> None:
+        """Its files are on this instance's disk and nowhere else: it must run again."""
+        tries = self._state.provision_tries + 1
+        due: datetime | None = workflow.now() + self._restart_wait(tries)
+        try:
+            await workflow.execute_activity_method(
+                InstanceActivities.start_instance,
+                StartInstance(instance_id=home.instance_id),
+                task_queue=PROVIDER_VAST,
+                summary=f"start {home.label} again",
+                **LOOKUP,
+            )
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            error = error_of(failure)
+            summary = f"its instance does not start: {error.message}"
+            due = None if error.code == "instance_gone" else due
+        else:
+            summary = "its provider was asked to start its instance again"
+        self._life.move(
+            MachinePhase.STUCK,
+            summary,
+            kind=EventKind.STUCK,
+            provision_tries=tries,
+            next_try_at=due,
+        )
+
+    def _restart_wait(self, tries: int) -> timedelta:
+        ladder = self._timing.restart_ladder_s
+        return timedelta(seconds=ladder[min(tries, len(ladder) - 1)])
 
     async def _destroy(self) -> None:
         """End everything that this machine ever rented, however long it takes."""
@@ -506,39 +520,22 @@ class Machine:
             next_try_at=None,
         )
         home, standby = self._state.instance, self._state.standby
-        await self._end_all(home.instance_id if home is not None else None)
+        known, confirm_s = (
+            home.instance_id if home is not None else None,
+            self._timing.gone_confirm_s,
+        )
+        await end_everything(self._spec, known=known, queue=PROVIDER_VAST, confirm_s=confirm_s)
         if self._spec.protection is not None:
             # Its workflow rents nothing any more; what it has rented is ended here.
-            await self._tell_standby("release")
-            await self._end_all(standby.instance_id if standby else None, queue=PROVIDER_GCP)
+            await self._standby.tell("release")
+            known = standby.instance_id if standby else None
+            await end_everything(self._spec, known=known, queue=PROVIDER_GCP, confirm_s=confirm_s)
         self._life.move(
             MachinePhase.DESTROYED,
             "everything it rented is ended and verified gone",
             kind=EventKind.DESTROYED,
             instance=None,
             **({"standby": None} if standby is not None else {}),
-        )
-
-    async def _end_all(self, known: str | None, *, queue: str = PROVIDER_VAST) -> None:
-        """End everything with a label of this machine at one provider, verified gone."""
-        what = self._spec.machine_id
-        await workflow.execute_child_workflow(
-            EndInstances.run,
-            EndInput(
-                machine_id=self._spec.machine_id,
-                target=EndTarget(
-                    label=labels.machine_prefix(
-                        env=self._spec.env, machine_id=self._spec.machine_id
-                    ),
-                    whole_machine=True,
-                    known_ids=(known,) if known is not None else (),
-                ),
-                why="the machine is destroyed",
-                confirm_s=self._timing.gone_confirm_s,
-                queue=queue,
-            ),
-            id=end_workflow_id(what if queue == PROVIDER_VAST else f"standby/{what}"),
-            parent_close_policy=ParentClosePolicy.ABANDON,
         )
 
     # News -------------------------------------------------------------------------------------
@@ -557,7 +554,10 @@ class Machine:
         if news.phase is MachinePhase.STUCK and self._protection.why_no_failover() is None:
             self._on_standby(news.summary)
         elif news.phase is MachinePhase.STUCK:
-            self._life.move(MachinePhase.STUCK, news.summary, kind=news.kind, next_try_at=None)
+            due = None
+            if news.may_start_again and workflow.patched(_STARTS_AGAIN):
+                due = workflow.now() + self._restart_wait(self._state.provision_tries)
+            self._life.move(MachinePhase.STUCK, news.summary, kind=news.kind, next_try_at=due)
         elif news.phase is MachinePhase.RUNNING and news.instance is not None:
             self._running(news.instance, news.summary, kind=news.kind)
         else:
@@ -575,6 +575,8 @@ class Machine:
                         self._on_standby(redirected)
                 case StandbyNews():
                     self._protection.hear_standby(news)
+                    if self._protection.can_live_on(news.standby):
+                        self._on_standby("the GPU is lost; an earlier standby takes its place")
                 case FailoverProgress():
                     self._protection.hear_failover(news)
                 case Retired():
@@ -592,12 +594,10 @@ class Machine:
         )
 
     def _stuck_without_any(self) -> None:
-        self._life.move(
-            MachinePhase.STUCK,
-            "the GPU and the standby are both lost; the GPU's disk is waited for",
-            kind=EventKind.STUCK,
-            next_try_at=None,
-        )
+        again = workflow.patched(_STARTS_AGAIN)
+        due = workflow.now() + self._restart_wait(0) if again else None
+        why = "the GPU and the standby are both lost; the GPU's disk is waited for"
+        self._life.move(MachinePhase.STUCK, why, kind=EventKind.STUCK, next_try_at=due)
 
     def _running(
         self, instance: ActiveInstance, summary: str, *, kind: EventKind = EventKind.READY

@@ -10,7 +10,13 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from dumont.domain.events import EventKind
     from dumont.domain.machine import MachinePhase
-    from dumont.domain.protection import AgentNews, Authority, ProtectionStatus, StandbyNews
+    from dumont.domain.protection import (
+        ActiveStandby,
+        AgentNews,
+        Authority,
+        ProtectionStatus,
+        StandbyNews,
+    )
     from workflows.chronicle import Chronicle
     from workflows.failover import FailoverProgress
 
@@ -55,8 +61,10 @@ class ProtectionAxis:
             )
             self._life.change(
                 standby=news.standby,
-                mirrored=complete or (same and self._life.state.mirrored),
+                mirrored=complete or news.whole or (same and self._life.state.mirrored),
             )
+        if news.kept != self._life.state.kept_standby:
+            self._life.change(kept_standby=news.kept)
         self._settle(news.status, news.reason)
 
     def hear_failover(self, progress: FailoverProgress) -> None:
@@ -95,3 +103,21 @@ class ProtectionAxis:
         if not state.mirrored:
             return "its standby has not everything yet: the first copy is under way"
         return None
+
+    def can_live_on(self, standby: ActiveStandby | None) -> bool:
+        """Whether a machine that is stuck without its GPU has a standby again that has the files."""
+        state = self._life.state
+        stuck = state.phase is MachinePhase.STUCK and state.instance is not None
+        return stuck and standby is not None and state.mirrored
+
+    def why_no_drill(self) -> str | None:
+        """Why nobody should fail over on purpose now; None when they may.
+
+        Right after a failback the standby has everything up to it, which serves a GPU that is lost then;
+        to lose one on purpose would lose what was written since.
+        """
+        state = self._life.state
+        why = self.why_no_failover()
+        if why is None and state.protection is ProtectionStatus.MIRRORING:
+            return "its standby has not everything yet: the mirror is beginning anew"
+        return why

@@ -28,6 +28,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.end_instances import EndInput, EndInstances
     from workflows.options import MUST, ONCE, RECORD
 
+_SAYS_UNREACHED = "a former instance that was never reached is told of"
+"""Patch: retirements that were under way before it replay as they were."""
+
 _LOOK_AGAIN = timedelta(seconds=10)
 
 
@@ -94,7 +97,25 @@ class Retire:
                     await self._tell(input, rescued)
                     return rescued
             await workflow.sleep(min(_LOOK_AGAIN, max(give_up_at - workflow.now(), timedelta(0))))
+        else:
+            if input.within_s and workflow.patched(_SAYS_UNREACHED):
+                await self._unreached(input)
         return Rescued()
+
+    async def _unreached(self, input: RetireInput) -> None:
+        event = MachineEvent(
+            key=f"{input.former.label}/unreached",
+            machine_id=input.spec.machine_id,
+            kind=EventKind.ALERT,
+            at=workflow.now(),
+            generation=input.former.generation,
+            summary=(
+                f"the former GPU could not be reached for {input.within_s / 60:g} min and is ended; "
+                "what it wrote after the last replicated point, if anything, is lost"
+            ),
+            data={"instance_id": input.former.instance_id, "label": input.former.label},
+        )
+        await workflow.execute_activity_method(RecordActivities.record_events, [event], **RECORD)
 
     async def _provider(self, input: RetireInput) -> ProviderView:
         return await workflow.execute_activity_method(

@@ -7,7 +7,7 @@ it what the machine lives on; it tells the entity where the standby is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -46,6 +46,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.end_instances import EndInput, EndInstances
     from workflows.options import ENSURE, PATIENT, READ, RECORD, WAIT
 
+_KEEPS_LOST = "a lost standby is kept until another has everything"
+"""Patch: standbys that were alive before it replay as they were."""
+
 _ZONES_TRIED = 3
 """In one go, nearest first; then a pause, and from the nearest again."""
 
@@ -71,6 +74,10 @@ class StandbyInput(Message):
     number: int = 0
     mirrored_epoch: int = 0
     """The newest epoch whose mirror is set up."""
+    whole: bool = False
+    """The standby's disk has had everything once: if all else is lost, it is what there is."""
+    kept: ActiveStandby | None = None
+    """A lost standby that was whole, stopped, until another one is."""
 
 
 @workflow.defn
@@ -85,6 +92,8 @@ class Standby:
         self._standby = input.standby
         self._number = input.number
         self._mirrored_epoch = input.mirrored_epoch
+        self._whole = input.whole
+        self._kept = input.kept
         self._reports: list[InstanceReport] = []
         self._preempting = False
         self._released = False
@@ -131,8 +140,10 @@ class Standby:
     # A life -----------------------------------------------------------------------------------
 
     async def _step(self) -> None:
-        if self._standby is None:
-            await self._rent()
+        if self._kept is not None and self._now.in_use and not self._whole:
+            await self._fall_back_on(self._kept)
+        elif self._standby is None:
+            await self._unless(self._rent(), lambda: self._kept is not None and self._now.in_use)
         elif self._mirror_is_due() and not self._is_going(self._standby):
             await self._unless_superseded(self._mirror(self._standby))
         else:
@@ -221,7 +232,7 @@ class Standby:
                 **ENSURE,
             )
             vm = await self._running(label, zone.zone)
-            return await self._guarded(vm, label, zone)
+            return await self._guarded(vm, label, zone, number=self._number)
         except (ActivityError, asyncio.CancelledError):
             await asyncio.shield(self._end(label, "the standby did not become usable"))
             raise
@@ -235,7 +246,9 @@ class Standby:
             **WAIT,
         )
 
-    async def _guarded(self, vm: Instance, label: str, zone: ZonePick) -> ActiveStandby:
+    async def _guarded(
+        self, vm: Instance, label: str, zone: ZonePick, *, number: int
+    ) -> ActiveStandby:
         """Wait for the VM's SSH, put the guard there, and know it as a standby."""
         assert vm.ssh is not None
         standby = ActiveStandby(
@@ -243,7 +256,7 @@ class Standby:
             instance_id=vm.instance_id,
             label=label,
             zone=zone.zone,
-            number=self._number,
+            number=number,
             ssh=SshAddress(host=vm.ssh.host, port=vm.ssh.port, user="root"),
             endpoint=SshAddress(host=vm.ssh.host, port=ENDPOINT_PORT, user="root"),
             usd_per_hour=zone.usd_per_hour,
@@ -287,7 +300,10 @@ class Standby:
             summary="first copy",
             **WAIT,
         )
-        self._mirrored_epoch = epoch
+        self._mirrored_epoch, self._whole = epoch, True
+        if self._kept is not None:
+            await self._end(self._kept.label, "another standby has everything")
+            self._kept = None
         await self._tell(
             StandbyNews(standby=standby, status=ProtectionStatus.PROTECTED, mirrored_epoch=epoch)
         )
@@ -312,15 +328,16 @@ class Standby:
             )
         )
         reports, self._reports = self._reports, []
-        lost = any(_is_lost(standby, report) for report in reports)
+        lost = [report for report in reports if _is_lost(standby, report)]
         moved = _moved(standby, reports)
         if self._preempting or lost:
             self._preempting = False
-            await self._lost(standby)
+            gone = any(report.presence is Presence.GONE for report in lost)
+            await self._lost(standby, has_disk=not gone)
         elif moved is not None:
             await self._moved_to(standby, moved)
 
-    async def _lost(self, standby: ActiveStandby) -> None:
+    async def _lost(self, standby: ActiveStandby, *, has_disk: bool) -> None:
         """The VM is going or gone. Where people work on it, its disk is what must be kept."""
         await self._event(
             EventKind.STANDBY_LOST,
@@ -340,8 +357,9 @@ class Standby:
             )
             await self._start_again(standby)
             return
-        self._standby = None
-        self._mirrored_epoch = 0
+        if self._whole and has_disk and workflow.patched(_KEEPS_LOST):
+            self._kept = standby
+        self._standby, self._mirrored_epoch, self._whole = None, 0, False
         await self._tell(
             StandbyNews(
                 standby=None,
@@ -349,11 +367,45 @@ class Standby:
                 reason="the standby was taken back by its provider; another is being rented",
             )
         )
-        await self._end(standby.label, "the standby was lost")
+        if self._kept is standby:
+            await self._stop(standby)
+        else:
+            await self._end(standby.label, "the standby was lost")
+
+    async def _stop(self, standby: ActiveStandby) -> None:
+        """Two standbys must not both believe that they may take over. What stops anyway may fail to."""
+        try:
+            await workflow.execute_activity_method(
+                VmActivities.stop_vm,
+                VmAt(label=standby.label, zone=standby.zone),
+                task_queue=PROVIDER_GCP,
+                summary=f"stop {standby.label}, keep its disk",
+                **READ,
+            )
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            workflow.logger.warning("not stopped: %s", error_of(failure).message)
+
+    async def _fall_back_on(self, kept: ActiveStandby) -> None:
+        """The GPU is lost too, before another standby had everything: this one has what there is."""
+        partial = self._standby
+        self._standby, self._kept, self._whole = kept, None, True
+        await self._event(
+            EventKind.STANDBY_LOST,
+            "the GPU was lost before the new standby had everything; the one before is started again "
+            "with its disk",
+            zone=kept.zone,
+        )
+        await self._start_again(kept)
+        if self._standby is None:
+            self._standby = partial
+        elif partial is not None:
+            await self._end(partial.label, "it never had everything")
 
     async def _start_again(self, standby: ActiveStandby) -> None:
         """Start the same VM until it runs: its disk is the newest copy there is."""
-        while not self._released:
+        while not self._released and self._now.in_use:
             try:
                 await workflow.execute_activity_method(
                     VmActivities.start_vm,
@@ -368,7 +420,7 @@ class Standby:
                 if is_cancelled_exception(failure):
                     raise
                 if error_of(failure).code == "instance_gone":
-                    self._standby = None
+                    self._standby, self._whole = None, False
                     gone = "the standby and its disk are gone"
                     await self._tell(
                         StandbyNews(standby=None, status=ProtectionStatus.DEGRADED, reason=gone)
@@ -377,6 +429,10 @@ class Standby:
                 await workflow.sleep(timedelta(seconds=self._timing.start_again_s))
             else:
                 return
+        if not self._released:
+            # The GPU is back, with everything: this disk is needed until another standby has it too.
+            self._standby, self._kept, self._whole = None, standby, False
+            await self._stop(standby)
 
     async def _moved_to(self, standby: ActiveStandby, vm: Instance) -> None:
         """The VM runs at another address."""
@@ -385,6 +441,7 @@ class Standby:
             vm,
             standby.label,
             ZonePick(zone=standby.zone, usd_per_hour=standby.usd_per_hour),
+            number=standby.number,
         )
         self._standby = moved
         if self._now.in_use:
@@ -421,10 +478,12 @@ class Standby:
     async def _unless_superseded(self, step: Coroutine[Any, Any, None]) -> None:
         """Do it, but not beyond the moment when it has become pointless."""
         asked, standby = self._now, self._standby
+        await self._unless(step, lambda: self._now != asked or self._is_going(standby))
+
+    async def _unless(self, step: Coroutine[Any, Any, None], is_over: Callable[[], bool]) -> None:
+        """Do a step, and cancel it when it is over or the machine is."""
         task = asyncio.create_task(step)
-        await workflow.wait_condition(
-            lambda: task.done() or self._released or self._now != asked or self._is_going(standby)
-        )
+        await workflow.wait_condition(lambda: task.done() or self._released or is_over())
         if not task.done():
             task.cancel()
         with suppress(asyncio.CancelledError):
@@ -479,6 +538,8 @@ class Standby:
 
     async def _tell(self, news: StandbyNews) -> None:
         machine = workflow.get_external_workflow_handle(machine_workflow_id(self._spec.machine_id))
+        kept = self._kept.label if self._kept is not None else None
+        news = news.model_copy(update={"whole": self._whole, "kept": kept})
         with suppress(FailureError):  # a machine that has ended needs no news
             await machine.signal("standby_changed", news)
 
@@ -508,6 +569,8 @@ class Standby:
                 standby=self._standby,
                 number=self._number,
                 mirrored_epoch=self._mirrored_epoch,
+                whole=self._whole,
+                kept=self._kept,
             )
         )
 

@@ -132,6 +132,8 @@ class Timing(Message):
     """Nobody typed or wrote on the standby for this long: the moment to fail back."""
     start_again_s: float = 10.0
     """Between two tries to start a standby that holds the only newest copy."""
+    restart_ladder_s: tuple[float, ...] = (15, 60, 120, 300, 600)
+    """Waits before each try to start the stopped instance of a machine that can live nowhere else."""
     rescue_s: float = 900.0
     """A former instance that the provider still runs is kept this long for what only it has."""
 
@@ -147,7 +149,7 @@ class MachineState(Message):
     stopping: bool = False
     """The owner asked to destroy it; checked before continue-as-new, never dropped."""
     provision_tries: int = 0
-    """Failed Provision runs since it last ran; drives the retry ladder."""
+    """Failed tries to get an instance since it last ran one; drives the retry ladders."""
     next_try_at: datetime | None = None
     avoid_hosts: tuple[str, ...] = ()
     """Hosts that failed this machine, newest last."""
@@ -169,3 +171,5 @@ class MachineState(Message):
     """The highest generation that any label was made with, adopted or not."""
     retiring: tuple[str, ...] = ()
     """Labels of former instances that are kept until what only they have is rescued."""
+    kept_standby: str | None = None
+    """Label of a lost standby whose disk is kept until another one has everything."""

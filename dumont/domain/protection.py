@@ -180,3 +180,7 @@ class StandbyNews(Message):
     reason: str = ""
     mirrored_epoch: int = 0
     """The epoch whose first copy is complete; 0 when none is."""
+    whole: bool = False
+    """It is one that had been lost: its disk has everything up to that moment."""
+    kept: str | None = None
+    """Label of a lost standby whose disk is kept until another one has everything."""

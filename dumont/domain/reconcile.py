@@ -130,7 +130,8 @@ def suspect(
 def _suspect_standby(instance: Instance, label: labels.Label, owner: Owner) -> Suspicion | None:
     """A standby is numbered by its own count, which only its record tells."""
     home = owner.record.standby if owner.record is not None else None
-    if home is None or label.generation > home.number:
+    kept = owner.record.kept_standby if owner.record is not None else None
+    if home is None or label.generation > home.number or instance.label == kept:
         return None
     if label.generation < home.number:
         return Suspicion.OLD_GENERATION

@@ -18,6 +18,8 @@ class Consequence(Message):
     summary: str = ""
     instance: ActiveInstance | None = None
     """The instance as it is now, when its facts changed."""
+    may_start_again: bool = False
+    """It is there and does not run: its provider can be asked to start it."""
 
 
 _NOTHING = Consequence(changes_nothing=True)
@@ -61,7 +63,10 @@ def consequence(phase: MachinePhase, home: ActiveInstance, report: InstanceRepor
         return Consequence(summary=_difference(home, now), instance=now)
     if instance.state is InstanceState.STARTING and home.ready_at and report.at < home.ready_at:
         return _NOTHING  # news from before it was ready, delivered late
-    return _stuck(_INTERRUPTED.get(instance.state, "the provider does not run it"))
+    return _stuck(
+        _INTERRUPTED.get(instance.state, "the provider does not run it"),
+        may_start_again=instance.state in (InstanceState.STOPPED, InstanceState.FAILED),
+    )
 
 
 def moved_home(home: ActiveInstance | None, report: InstanceReport) -> ActiveInstance | None:
@@ -91,16 +96,23 @@ _STILLBORN = {
 }
 
 _INTERRUPTED = {
-    InstanceState.STOPPED: "the provider stopped its instance (outbid, or out of credit); its disk is"
-    " kept and goes on billing; it resumes by itself when its bid wins again",
+    InstanceState.STOPPED: "its instance is stopped (outbid, out of credit, or it exited); its disk is"
+    " kept and goes on billing; it is started again, or resumes when its bid wins again",
     InstanceState.OFFLINE: "the provider lost contact with its host; often it comes back by itself",
     InstanceState.FAILED: "the provider reports an error on its instance",
     InstanceState.STARTING: "its instance is starting again",
 }
 
 
-def _stuck(summary: str, *, kind: EventKind = EventKind.INSTANCE_CHANGED) -> Consequence:
-    return Consequence(phase=MachinePhase.STUCK, kind=kind, summary=summary)
+def _stuck(
+    summary: str,
+    *,
+    kind: EventKind = EventKind.INSTANCE_CHANGED,
+    may_start_again: bool = False,
+) -> Consequence:
+    return Consequence(
+        phase=MachinePhase.STUCK, kind=kind, summary=summary, may_start_again=may_start_again
+    )
 
 
 def _difference(home: ActiveInstance, now: ActiveInstance) -> str:

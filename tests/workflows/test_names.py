@@ -48,7 +48,7 @@ def test_activity_names() -> None:
         "flush", "hand_back", "look_at_bodies", "look_for_instances", "look_now", "measure_rtt",
         "move_guard", "pick_zones", "provider_view", "rank_offers", "record_bad_host", "record_events", "record_intent",
         "record_machine", "record_receipt", "redirect", "rescue", "restore", "revive_machine",
-        "start_vm", "survey", "wait_until_idle", "wait_until_mirrored", "wait_until_reachable",
+        "start_instance", "start_vm", "stop_vm", "survey", "wait_until_idle", "wait_until_mirrored", "wait_until_reachable",
         "wait_until_running", "wait_until_usable", "wait_until_vm_runs", "watch_provider",
     }  # fmt: skip
 

@@ -29,6 +29,7 @@ from dumont.providers.vast.listing import read_list
 from dumont.providers.vast.mapping import (
     charges_from,
     create_body,
+    has_exited,
     instance_from,
     offer_from,
     search_query,
@@ -163,8 +164,18 @@ class VastProvider:
         return found
 
     async def start(self, instance_id: str) -> None:
-        """Ask for the instance to run; a bid that does not win stays queued."""
-        await self._client.update(instance_id, {"state": "running"})
+        """Ask for the instance to run; a bid that does not win stays queued.
+
+        One that holds its GPU while its container has exited is meant to run already: Vast.ai starts
+        that container again only when told to reboot it. Its disk stays either way.
+        """
+        row = await self._row(instance_id)
+        if row is None:
+            raise InstanceGone(f"Vast.ai has no instance {instance_id}", provider=PROVIDER)
+        if has_exited(row):
+            await self._client.reboot(instance_id)
+        else:
+            await self._client.update(instance_id, {"state": "running"})
 
     async def stop(self, instance_id: str) -> None:
         """Stop it; its disk goes on billing."""

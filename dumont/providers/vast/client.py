@@ -138,6 +138,10 @@ class VastClient:
         """Change `state` or `label`."""
         await self._call("update", "PUT", f"/api/v0/instances/{_id(instance_id)}/", body=change)
 
+    async def reboot(self, instance_id: str) -> None:
+        """Start its container again on the GPU that it holds. Raises InstanceGone."""
+        await self._call("reboot", "PUT", f"/api/v0/instances/reboot/{_id(instance_id)}/", body={})
+
     async def destroy(self, instance_id: str) -> None:
         """End an instance. Raises InstanceGone."""
         await self._call("destroy", "DELETE", f"/api/v0/instances/{_id(instance_id)}/", body={})

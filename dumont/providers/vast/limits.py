@@ -15,6 +15,7 @@ VAST_LIMITS: dict[str, Limit] = {
     "get": Limit(interval_s=2.2),
     "list": Limit(interval_s=1.1),
     "update": Limit(interval_s=1.1),
+    "reboot": Limit(interval_s=1.1),
     "destroy": Limit(interval_s=3.3, urgency=Urgency.DESTROY, max_wait_s=300),
     "bid": Limit(interval_s=6.05),
     "ssh": Limit(interval_s=1.1),

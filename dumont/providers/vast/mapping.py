@@ -189,6 +189,12 @@ def state_of(row: InstanceRow) -> InstanceState:
     return InstanceState.UNKNOWN
 
 
+def has_exited(row: InstanceRow) -> bool:
+    """Whether its container has ended on a GPU that it still holds."""
+    holds = row.cur_state == "running" and row.intended_status == "running"
+    return holds and (row.actual_status or "").lower() in ("exited", "stopped")
+
+
 def ssh_of(row: InstanceRow) -> SshAddress | None:
     """Where its SSH server is reachable; None until Vast.ai says so.
 

@@ -86,6 +86,16 @@ def test_an_interrupted_instance_is_kept_and_explained() -> None:
     news = consequence(MachinePhase.RUNNING, HOME, report(InstanceState.STOPPED))
     assert news.phase is MachinePhase.STUCK
     assert "its disk is kept" in news.summary
+    assert news.may_start_again
+
+
+def test_only_what_is_stopped_is_started_again() -> None:
+    offline = consequence(MachinePhase.RUNNING, HOME, report(InstanceState.OFFLINE))
+    assert not offline.may_start_again
+    gone = report(InstanceState.STOPPED).model_copy(
+        update={"presence": Presence.GONE, "instance": None}
+    )
+    assert not consequence(MachinePhase.RUNNING, HOME, gone).may_start_again
 
 
 def test_an_instance_that_comes_back_is_home_again() -> None:

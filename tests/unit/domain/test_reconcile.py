@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dumont.domain.instances import Instance, InstanceState, SshAddress
 from dumont.domain.machine import ActiveInstance, MachinePhase, MachineState
+from dumont.domain.protection import ActiveStandby, AgentRole
 from dumont.domain.reconcile import (
     Limits,
     Owner,
@@ -61,6 +62,22 @@ def test_orphans_of_each_kind() -> None:
     assert suspect(billed(), env="prod", owner=ended) is Suspicion.OWNER_ENDED
     unknown = owner(OwnerStatus.ABSENT, None, generation=None)
     assert suspect(billed(), env="prod", owner=unknown) is Suspicion.OWNER_UNKNOWN
+
+
+def test_a_lost_standby_that_is_kept_is_no_orphan() -> None:
+    now = ActiveStandby(
+        provider="gcp", instance_id="8", label=f"dmt-prod-{M}-g2-a1", zone="us-central1-a", number=2,
+        ssh=SshAddress(host="h", port=22), endpoint=SshAddress(host="h", port=2222),
+    )  # fmt: skip
+    lost = billed(f"dmt-prod-{M}-g1-a1")
+    state = record(MachinePhase.RUNNING).model_copy(update={"standby": now})
+
+    def why(state: MachineState) -> Suspicion | None:
+        owned = owner(OwnerStatus.RUNNING, state)
+        return suspect(lost, env="prod", owner=owned, body=AgentRole.STANDBY)
+
+    assert why(state) is Suspicion.OLD_GENERATION
+    assert why(state.model_copy(update={"kept_standby": lost.label})) is None
 
 
 def test_one_witness_is_not_enough() -> None:

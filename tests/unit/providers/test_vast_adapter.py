@@ -35,6 +35,7 @@ CREATE = "PUT /api/v0/asks/20442365/"
 SHOW = "GET /api/v0/instances/9001/"
 DESTROY = "DELETE /api/v0/instances/9001/"
 UPDATE = "PUT /api/v0/instances/9001/"
+REBOOT = "PUT /api/v0/instances/reboot/9001/"
 LIST = "GET /api/v1/instances/"
 SEARCH = "POST /api/v0/bundles/"
 
@@ -326,19 +327,30 @@ def test_only_vasts_own_word_ends_billing(answer: Any) -> None:
 
 
 def test_start_and_stop() -> None:
-    vast = Vast().on(UPDATE, {"success": True})
+    vast = Vast().on(
+        SHOW, {"instances": instance_row(cur_state="stopped", intended_status="stopped")}
+    )
+    vast.on(UPDATE, {"success": True})
 
     async def use(provider: VastProvider) -> None:
         await provider.start("9001")
         await provider.stop("9001")
 
     vast.run(use)
-    assert [json.loads(c.content) for c in vast.calls] == [
+    assert [json.loads(c.content) for c in vast.calls if c.method == "PUT"] == [
         {"state": "running"},
         {"state": "stopped"},
     ]
     with pytest.raises(InstanceGone):
-        Vast().on(UPDATE, error(404, "no_such_instance")).run(lambda p: p.start("9001"))
+        Vast().on(SHOW, error(404, "no_such_instance")).run(lambda p: p.start("9001"))
+
+
+def test_a_container_that_exited_on_its_gpu_is_rebooted() -> None:
+    """It is meant to run already: `state: running` would change nothing."""
+    exited = instance_row(cur_state="running", intended_status="running", actual_status="exited")
+    vast = Vast().on(SHOW, {"instances": exited}).on(REBOOT, {"success": True})
+    vast.run(lambda provider: provider.start("9001"))
+    assert [f"{c.method} {c.url.path}" for c in vast.calls] == [SHOW, REBOOT]
 
 
 def test_a_bid_is_never_left_to_vast() -> None:
