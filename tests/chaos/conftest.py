@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,12 @@ def _servers() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimCloud]:
+    with _quick_cloud(tmp_path_factory) as cloud:
+        yield cloud
+
+
+@contextmanager
+def _quick_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimCloud]:
     state: Path = tmp_path_factory.mktemp("cloud")
     with SimCloud.started(state, "--seed", "7", "--boot-seconds", "0.5,1") as cloud:
         yield cloud
@@ -152,15 +159,14 @@ async def world(_servers: Stack, _cloud: SimCloud, tmp_path: Path) -> AsyncItera
         _cloud.control.clear_faults()
 
 
-@pytest.fixture(scope="module")
-def failover_world(
-    _servers: Stack, _cloud: SimCloud, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[FailoverWorld]:
-    """A control plane for protected machines, shared by a module's tests."""
-    if _cloud.summary["isolation"] != "namespaces":
-        pytest.skip("bodies with a /workspace of their own need root and mount namespaces")
-    made = FailoverWorld(_servers, _cloud, tmp_path_factory.mktemp("desk"))
-    try:
-        yield made
-    finally:
-        made.stop()
+@pytest.fixture(scope="session")
+def failover_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailoverWorld]:
+    """A control plane for protected machines, shared by all tests that leave it as they found it."""
+    with _quick_cloud(tmp_path_factory) as cloud, stack() as servers:
+        if cloud.summary["isolation"] != "namespaces":
+            pytest.skip("bodies with a /workspace of their own need root and mount namespaces")
+        made = FailoverWorld(servers, cloud, tmp_path_factory.mktemp("desk"))
+        try:
+            yield made
+        finally:
+            made.stop()

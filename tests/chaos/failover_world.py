@@ -67,7 +67,7 @@ _BODY = 'grep -o \'"role": *"[a-z]*"\' ~/.dumont/agent.json | cut -d\'"\' -f4'
 
 
 class FailoverWorld:
-    """A control plane of real processes over one stack and one cloud, for a module's tests.
+    """A control plane of real processes over one stack and one cloud.
 
     Args:
         stack: PostgreSQL and Temporal.
@@ -143,17 +143,20 @@ class FailoverWorld:
             codec_keys=[CodecKey(key_id=k.key_id, key=k.key) for k in keys.codec],
         )
 
-    async def machine(self, *, timing: Timing = BRISK, fresh: bool = False) -> Protected:
+    async def machine(self, *, timing: Timing = BRISK) -> Protected:
         """A machine that is protected. One that an earlier test has left so is as good.
 
         Args:
             timing: How patient its workflows are; another patience needs a machine of its own.
-            fresh: Insist on a new one.
         """
         self.start()
+        self.cloud.control.clear_faults()
         kept = self._kept
-        if kept is not None and not fresh and kept.timing == timing and kept.is_at_rest():
-            return await kept.again(await self.client())
+        if kept is not None:
+            kept.again(await self.client())
+            if kept.timing == timing and kept.is_at_rest():
+                return kept
+            await kept.leave()
         self._kept = made = await self._new_machine(timing)
         await made.until_protected(seconds=120)
         return made
@@ -179,7 +182,10 @@ class FailoverWorld:
         return Protected(self, machine_id, handle, timing)
 
     def power_cut(self) -> None:
-        """kill -9 PostgreSQL and Temporal at once, and start them on what they left."""
+        """kill -9 PostgreSQL and Temporal at once, and start them on what they left.
+
+        Not for another thread: a server dies with the thread that started it.
+        """
         servers = (self.stack.postgres, self.stack.temporal)
         for server in servers:
             server.kill()
@@ -226,10 +232,9 @@ class Protected:
         assert standby is not None
         return standby
 
-    async def again(self, client: Client) -> Protected:
-        """The same for another event loop."""
+    def again(self, client: Client) -> None:
+        """Belong to another event loop from now on."""
         self.handle = client.get_workflow_handle_for(Machine.run, self.handle.id)
-        return self
 
     # What the person does ---------------------------------------------------------------------
 
@@ -429,9 +434,14 @@ class Protected:
         missing = {name for name in self.saved if there.get(name) != self.saved[name]}
         assert not missing, f"lost or changed: {sorted(missing)}; there: {sorted(there)}"
 
+    async def leave(self) -> None:
+        """Have it ended by and by: nobody needs it any more."""
+        if not self.state.stopping:
+            await self.handle.execute_update(Machine.destroy, DestroyRequest())
+
     async def destroy(self) -> None:
         """End it; afterwards nothing of it is rented anywhere."""
-        await self.handle.execute_update(Machine.destroy, DestroyRequest())
+        await self.leave()
         await self.until(
             "destroyed", lambda: self.state.phase is MachinePhase.DESTROYED, seconds=90
         )

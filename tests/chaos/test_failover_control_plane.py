@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.extent import deaths
 from tests.chaos.failover_world import FailoverWorld, Protected, until_dead
+from tests.support.cloud import Control
 
 BLIPS = (
     # Effect, provider, operation, times, parameters: 25 in all, as in 19 hours of a bad day. Whoever says
@@ -21,8 +23,10 @@ BLIPS = (
     ("google_error", "gcp", "instances.*", 2, {"code": 403, "reason": "rateLimitExceeded"}),
     ("hang", "gcp", "instances.*", 2, {"seconds": 3}),
 )
-DEATHS = ("after:fence", "after:ensure_instance", "after:restore", "after:hand_back")
-"""One in each phase: done, and not reported."""
+DEATHS = deaths(
+    *("after:fence", "after:hand_back"), long_run=("after:ensure_instance", "after:restore")
+)
+"""Done, and not reported: where the authority moves, and in the phases between."""
 
 
 async def test_blips_kill_nobody(failover_world: FailoverWorld) -> None:
@@ -30,6 +34,7 @@ async def test_blips_kill_nobody(failover_world: FailoverWorld) -> None:
     box = await failover_world.machine()
     control = failover_world.cloud.control
     await box.until_on("primary")
+    await box.until("nothing of an earlier machine is left", lambda: rented(control) == 2)
     before, filed, spent = box.state, box.receipts(), money(control.totals())
     for effect, provider, operation, times, parameters in BLIPS:
         control.add_fault(
@@ -55,6 +60,11 @@ async def test_blips_kill_nobody(failover_world: FailoverWorld) -> None:
     box.assert_whole()
 
 
+def rented(control: Control) -> int:
+    """How much there is at both providers, of whichever machine."""
+    return sum(len(control.get(f"/{cloud}/instances")["instances"]) for cloud in ("vast", "gcp"))
+
+
 def money(totals: dict[str, Any]) -> dict[str, int]:
     """How often anything was rented or ended, by the providers' own count of requests."""
     wanted = ("asks.create", "instances.destroy", "instances.insert", "instances.delete")
@@ -68,7 +78,7 @@ def money(totals: dict[str, Any]) -> dict[str, int]:
 
 @pytest.mark.parametrize("death", DEATHS)
 async def test_worker_dies_in_a_failover(failover_world: FailoverWorld, death: str) -> None:
-    """kill -9 in each phase; the next worker goes on, with exactly one GPU and all files."""
+    """kill -9 in the middle; the next worker goes on, with exactly one GPU and all files."""
     box = await failover_world.machine()
     former = box.gpu
     await ready(box, death)
@@ -88,7 +98,7 @@ async def test_power_cut_in_a_failover(failover_world: FailoverWorld) -> None:
     await ready(box, "power")
     failover_world.cloud.control.vast(former.instance_id, "kill")
     await box.until_step("replacing", after=failovers)
-    await asyncio.to_thread(failover_world.power_cut)
+    failover_world.power_cut()
     box.save(during=b"the power cut")
     await one_gpu_and_whole(box, former)
 

@@ -8,10 +8,8 @@ import time
 
 import pytest
 
+from tests.chaos.extent import FAILOVERS
 from tests.chaos.failover_world import FailoverWorld
-
-FAILOVERS = int(os.environ.get("DUMONT_CHAOS_FAILOVERS", "3"))
-"""How many in a row. The long run has 100."""
 
 
 async def test_killed_gpu(failover_world: FailoverWorld) -> None:

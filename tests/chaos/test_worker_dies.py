@@ -13,6 +13,7 @@ import pytest
 from benchmarks._servers import Process, wait_until
 from dumont.domain.machine import MachinePhase
 from tests.chaos.conftest import World
+from tests.chaos.extent import deaths
 
 BIRTH = (
     "record_machine",
@@ -27,10 +28,18 @@ BIRTH = (
 END = ("destroy_instances", "look_for_instances", "record_events", "record_machine")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("activity", BIRTH)
-async def test_born_once(world: World, activity: str, when: str) -> None:
-    doomed = world.worker("tests.chaos.dying_worker", f"{when}:{activity}")
+def around(activities: tuple[str, ...], *, costly: str) -> tuple[str, ...]:
+    """After each: done, and not reported. Before each in the long run, always before what costs money."""
+    return deaths(
+        *(f"after:{each}" for each in activities),
+        f"before:{costly}",
+        long_run=tuple(f"before:{each}" for each in activities if each != costly),
+    )
+
+
+@pytest.mark.parametrize("death", around(BIRTH, costly="ensure_instance"))
+async def test_born_once(world: World, death: str) -> None:
+    doomed = world.worker("tests.chaos.dying_worker", death)
     handle = await world.start()
     await dead(doomed)
 
@@ -46,15 +55,14 @@ async def test_born_once(world: World, activity: str, when: str) -> None:
     assert world.billed(handle) == []
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("activity", END)
-async def test_ended_for_good(world: World, activity: str, when: str) -> None:
+@pytest.mark.parametrize("death", around(END, costly="destroy_instances"))
+async def test_ended_for_good(world: World, death: str) -> None:
     first = world.worker()
     handle = await world.start()
     await world.until(handle, MachinePhase.RUNNING, seconds=60)
     first.stop()
 
-    doomed = world.worker("tests.chaos.dying_worker", f"{when}:{activity}")
+    doomed = world.worker("tests.chaos.dying_worker", death)
     await world.destroy(handle)
     await dead(doomed)
 

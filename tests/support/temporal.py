@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from benchmarks._servers import free_port
 from tests.support.binaries import binary
 
 
@@ -18,9 +18,7 @@ class TemporalServer:
     """The dev server in memory, on one port for its whole life."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from dumont.db.schema import upgrade
 from dumont.domain.errors import DependencyUnavailable
@@ -185,11 +186,13 @@ async def test_a_fault_of_ours_tells_nothing_but_where_to_look(
         raise RuntimeError("the secret is hunter2")
 
     monkeypatch.setattr(api.services.machines, "page", fault)
-    answer = await owner.get("/machines", headers={"X-Request-Id": "my-request-1"})
+    with capture_logs() as told:
+        answer = await owner.get("/machines", headers={"X-Request-Id": "my-request-1"})
     assert answer.status_code == 500
     assert "hunter2" not in answer.text
     assert answer.json()["code"] == "internal"
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == "my-request-1"
+    assert [each["event"] for each in told if each["log_level"] == "error"] == ["unexpected_error"]
 
 
 async def test_everything_well_is_told_part_by_part(whole: Whole):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from statistics import quantiles
 from typing import Any
@@ -19,13 +20,29 @@ from dumont.db.tables import heartbeats, machines
 from dumont.domain.errors import Conflict, InvalidInput, NotFound
 from dumont.domain.machine import MachinePhase, MachineState
 from tests.integration.db.conftest import T0, record, spec
+from tests.support.postgres import Postgres
 
 MANY = 10_000
 
 
+@pytest.fixture(scope="module")
+def crowded_url(postgres: Postgres, _migrated_template: str) -> str:
+    """Ten thousand live machines of one owner, as many destroyed ones, and another owner's: to read."""
+    url = postgres.create_database(template=_migrated_template)
+    asyncio.run(_fill(url))
+    return url
+
+
 @pytest.fixture
-async def many(database: Database) -> Machines:
-    """Ten thousand live machines of one owner, as many destroyed ones, and another owner's."""
+async def crowded(crowded_url: str) -> AsyncIterator[Database]:
+    """That database."""
+    opened = Database(crowded_url)
+    yield opened
+    await opened.close()
+
+
+async def _fill(url: str) -> None:
+    database = Database(url)
     rows = []
     for number in range(2 * MANY + 500):
         owner = "u1" if number < 2 * MANY else "u2"
@@ -66,7 +83,7 @@ async def many(database: Database) -> Machines:
         for begin in range(0, len(beats), 500):
             await connection.execute(insert(heartbeats), beats[begin : begin + 500])
         await connection.execute(text("ANALYZE machines, heartbeats"))
-    return Machines(database)
+    await database.close()
 
 
 @pytest.mark.parametrize(
@@ -80,13 +97,13 @@ async def many(database: Database) -> Machines:
     ],
 )
 async def test_each_kind_of_page_is_read_from_an_index_in_its_order(
-    many: Machines, database: Database, narrowed: dict[str, Any]
+    crowded: Database, narrowed: dict[str, Any]
 ):
     place = Cursor(T0 + timedelta(seconds=5000), "m")
     query = page_query(owner_id="u1", after=place, limit=200, **narrowed)
     dialect = postgresql.dialect(paramstyle="numeric_dollar")
     sql = str(query.compile(dialect=dialect, compile_kwargs={"render_postcompile": True}))
-    async with database.transaction() as connection:
+    async with crowded.transaction() as connection:
         # As a prepared statement would be planned, without knowing any value.
         rows = await connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {sql}")
         plan = "\n".join(row[0] for row in rows)
@@ -96,7 +113,8 @@ async def test_each_kind_of_page_is_read_from_an_index_in_its_order(
         assert "name" in narrowed or "Sort" not in plan, plan
 
 
-async def test_every_page_of_ten_thousand_machines_is_quick_and_complete(many: Machines):
+async def test_every_page_of_ten_thousand_machines_is_quick_and_complete(crowded: Database):
+    many = Machines(crowded)
     seen: set[str] = set()
     took: list[float] = []
     cursor = None

@@ -66,7 +66,6 @@ def product() -> Iterator[Product]:
         **keep,
         "HOME": str(home),
         "DUMONT_CREDENTIALS": str(home / "dumont" / "credentials.json"),
-        "DUMONT_GONE_CONFIRM_S": "2",
         "COLUMNS": "200",
     }
     log = (folder / "demo.log").open("w+")

@@ -64,8 +64,7 @@ def test_plain_ssh_finds_the_machine_and_checks_its_key(product: Product) -> Non
     )  # fmt: skip
     assert done.stdout == "42\n", done.stderr
     assert "Permanently added" not in done.stderr
-    product.ok("destroy", box, "--yes")
-    until_gone(product, box)
+    product.ok("destroy", box, "--yes", "--no-wait")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +90,7 @@ def test_a_second_machine_of_the_same_name_is_refused(product: Product) -> None:
     again = product.dumont("up", box, "--gpu", "RTX 4090", "--max-price", "0.60", "--no-wait")
     assert again.returncode == 5
     assert box in again.stderr
-    product.ok("destroy", box, "--yes")
-    until_gone(product, box)
+    product.ok("destroy", box, "--yes", "--no-wait")
 
 
 def test_a_price_nobody_asks_is_a_visible_state(product: Product) -> None:
@@ -106,8 +104,7 @@ def test_a_price_nobody_asks_is_a_visible_state(product: Product) -> None:
         time.sleep(0.5)
     assert "cheapest is $" in shown["reason"]
     assert shown["next_try_at"] is not None
-    product.ok("destroy", box, "--yes")
-    until_gone(product, box)
+    product.ok("destroy", box, "--yes", "--no-wait")
 
 
 def test_every_page_of_the_summary_answers(product: Product) -> None:
