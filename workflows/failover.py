@@ -60,6 +60,8 @@ with workflow.unsafe.imports_passed_through():
 
 T = TypeVar("T")
 
+_FIRST_PAUSE = timedelta(milliseconds=250)
+"""Before the second look; then twice as long each time."""
 _PAUSE = timedelta(seconds=2)
 """Before the next look when a step did not succeed."""
 _HAND_BACK_TRIES = 5
@@ -248,13 +250,15 @@ class Failover:
 
     async def _look_until_clear(self) -> Decision:
         """Gather evidence until it says what to do. Nothing is destroyed meanwhile."""
+        pause = _FIRST_PAUSE
         while True:
             evidence = await self._look()
             decision = decide(evidence, moved=self._home.ssh != self._input.home.ssh)
             self._account.evidence = evidence
             if decision is not Decision.WAIT:
                 return decision
-            await workflow.sleep(timedelta(seconds=self._input.timing.assess_s))
+            await workflow.sleep(pause)
+            pause = min(2 * pause, timedelta(seconds=self._input.timing.assess_s))
 
     async def _look(self) -> Evidence:
         home = self._home

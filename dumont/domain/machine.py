@@ -127,7 +127,8 @@ class Timing(Message):
     retry_ladder_s: tuple[float, ...] = (60, 120, 300, 600, 900)
     """Waits between Provision runs of a stuck machine; the last one repeats."""
     assess_s: float = 2.0
-    """Between two looks at an instance whose link is lost, while the evidence is not enough."""
+    """Between two looks at an instance whose link is lost, while the evidence is not enough. The first
+    looks come closer together: a provider often knows a second later."""
     idle_s: float = 30.0
     """Nobody typed or wrote on the standby for this long: the moment to fail back."""
     start_again_s: float = 10.0
