@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from urllib.parse import parse_qsl, quote, urlsplit
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -43,7 +43,7 @@ def sign(
         All headers to send, `headers` included.
     """
     parts = urlsplit(url)
-    moment = (at or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    moment = (at or datetime.now(timezone.utc)).astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     sent = {
         "host": parts.netloc,
         "x-amz-content-sha256": payload_sha256,

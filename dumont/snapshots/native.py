@@ -1,0 +1,227 @@
+"""LZ4, zstd and bitshuffle from the one shared object in the `bitshuffle` wheel, called without the GIL.
+
+The wheel's Python package is not imported: it would want numpy and h5py. Every pointer that goes in here
+has a length that was checked before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from pathlib import Path
+
+# One thread a call: whoever calls has threads of its own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_NEEDED = (
+    "LZ4_compress_fast",
+    "LZ4_compressBound",
+    "LZ4_decompress_safe",
+    "ZSTD_compressBound",
+    "ZSTD_compressCCtx",
+    "ZSTD_createCCtx",
+    "ZSTD_createDCtx",
+    "ZSTD_decompressDCtx",
+    "ZSTD_freeCCtx",
+    "ZSTD_freeDCtx",
+    "ZSTD_getFrameContentSize",
+    "ZSTD_isError",
+    "bshuf_compress_lz4",
+    "bshuf_compress_lz4_bound",
+    "bshuf_decompress_lz4",
+    "bshuf_trans_byte_elem_SSE",
+    "bshuf_trans_byte_elem_scal",
+)
+_ZSTD_UNKNOWN = 1 << 63
+"""Lengths from here on mean that the frame does not say, or is none."""
+
+
+def _load() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("bitshuffle")
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    for folder in folders:
+        for found in sorted(Path(folder).glob("ext*.so")):
+            library = ctypes.CDLL(str(found))
+            missing = [name for name in _NEEDED if not hasattr(library, name)]
+            if missing:
+                raise ImportError(f"{found} has no {', '.join(missing)}: another version is needed")
+            return library
+    raise ImportError("the package bitshuffle is not installed: pip install bitshuffle")
+
+
+library = _load()
+_pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+
+
+def _declare(name: str, result: type[ctypes._SimpleCData[int]] | type, *arguments: type) -> None:
+    function = getattr(library, name)
+    function.restype, function.argtypes = result, list(arguments)
+
+
+_declare("LZ4_compressBound", _int, _int)
+_declare("LZ4_compress_fast", _int, _pointer, _pointer, _int, _int, _int)
+_declare("LZ4_decompress_safe", _int, _pointer, _pointer, _int, _int)
+_declare("ZSTD_compressBound", _size, _size)
+_declare("ZSTD_createCCtx", _pointer)
+_declare("ZSTD_createDCtx", _pointer)
+_declare("ZSTD_freeCCtx", _size, _pointer)
+_declare("ZSTD_freeDCtx", _size, _pointer)
+_declare("ZSTD_isError", ctypes.c_uint, _size)
+_declare("ZSTD_getFrameContentSize", ctypes.c_ulonglong, _pointer, _size)
+_declare("ZSTD_compressCCtx", _size, _pointer, _pointer, _size, _pointer, _size, _int)
+_declare("ZSTD_decompressDCtx", _size, _pointer, _pointer, _size, _pointer, _size)
+_declare("bshuf_compress_lz4_bound", _size, _size, _size, _size)
+_declare("bshuf_compress_lz4", ctypes.c_int64, _pointer, _pointer, _size, _size, _size)
+_declare("bshuf_decompress_lz4", ctypes.c_int64, _pointer, _pointer, _size, _size, _size)
+
+
+for _name in ("bshuf_trans_byte_elem_SSE", "bshuf_trans_byte_elem_scal"):
+    _declare(_name, ctypes.c_int64, _pointer, _pointer, _size, _size)
+
+
+def address(view: memoryview | bytes | bytearray) -> int:
+    """Where a buffer's bytes are. The caller keeps the buffer alive."""
+    if isinstance(view, bytes):
+        return ctypes.cast(ctypes.c_char_p(view), ctypes.c_void_p).value or 0
+    if len(view) == 0:
+        return 0
+    view = memoryview(view)
+    if view.readonly:
+        # ctypes gives addresses of writable buffers only; this asks the buffer itself.
+        buffer = _Buffer()
+        _get_buffer(ctypes.py_object(view), ctypes.byref(buffer), 0)
+        try:
+            return int(buffer.start)
+        finally:
+            _release_buffer(ctypes.byref(buffer))
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+class _Buffer(ctypes.Structure):
+    """Python's `Py_buffer`."""
+
+    _fields_ = (
+        ("start", ctypes.c_void_p),
+        ("object", ctypes.py_object),
+        ("length", ctypes.c_ssize_t),
+        ("item", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("dimensions", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+_get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+_release_buffer = ctypes.pythonapi.PyBuffer_Release
+
+
+class Zstd:
+    """Contexts of one thread."""
+
+    def __init__(self) -> None:
+        self._compress = library.ZSTD_createCCtx()
+        self._decompress = library.ZSTD_createDCtx()
+
+    def __del__(self) -> None:
+        library.ZSTD_freeCCtx(self._compress)
+        library.ZSTD_freeDCtx(self._decompress)
+
+    def compress(self, data: memoryview, into: memoryview, *, level: int = 1) -> int:
+        """One frame; returns its length. Raises ValueError when it does not fit."""
+        length: int = library.ZSTD_compressCCtx(
+            self._compress, address(into), len(into), address(data), len(data), level
+        )
+        if library.ZSTD_isError(length):
+            raise ValueError("zstd: no room")
+        return length
+
+    def decompress(self, data: memoryview, into: memoryview) -> None:
+        """Exactly `len(into)` bytes. Raises ValueError."""
+        length = library.ZSTD_decompressDCtx(
+            self._decompress, address(into), len(into), address(data), len(data)
+        )
+        if library.ZSTD_isError(length) or length != len(into):
+            raise ValueError("zstd: damaged")
+
+
+def zstd_compress(data: bytes) -> bytes:
+    """A frame that knows its length."""
+    into = bytearray(zstd_bound(len(data)))
+    length = Zstd().compress(memoryview(data), memoryview(into))
+    return bytes(into[:length])
+
+
+def zstd_decompress(data: bytes, *, limit: int) -> bytes:
+    """The reverse. Raises ValueError when it is no frame, or longer than `limit`."""
+    length = library.ZSTD_getFrameContentSize(address(data), len(data))
+    if length >= _ZSTD_UNKNOWN or length > limit:
+        raise ValueError("zstd: no frame, or too long")
+    into = bytearray(length)
+    if length:
+        Zstd().decompress(memoryview(data), memoryview(into))
+    return bytes(into)
+
+
+def zstd_bound(length: int) -> int:
+    """Longest frame for so many bytes."""
+    return int(library.ZSTD_compressBound(length))
+
+
+def lz4_bound(length: int) -> int:
+    """Longest block for so many bytes."""
+    return int(library.LZ4_compressBound(length))
+
+
+def lz4_compress(data: memoryview, into: memoryview) -> int:
+    """One block; returns its length. Raises ValueError when it does not fit."""
+    length: int = library.LZ4_compress_fast(address(data), address(into), len(data), len(into), 1)
+    if length <= 0 < len(data):
+        raise ValueError("lz4: no room")
+    return length
+
+
+def lz4_decompress(data: memoryview, into: memoryview) -> None:
+    """Exactly `len(into)` bytes. Raises ValueError."""
+    length = library.LZ4_decompress_safe(address(data), address(into), len(data), len(into))
+    if length != len(into):
+        raise ValueError("lz4: damaged")
+
+
+def bitshuffle_lz4_compress(data: memoryview, into: memoryview, *, element: int, block: int) -> int:
+    """Blocks of `block` elements; returns the length. `into` must have room for `bitshuffle_bound`."""
+    count = len(data) // element
+    if len(into) < bitshuffle_bound(len(data), element=element, block=block):
+        raise ValueError("bitshuffle: no room")
+    length: int = library.bshuf_compress_lz4(address(data), address(into), count, element, block)
+    if length < 0:
+        raise ValueError(f"bitshuffle: error {length}")
+    return length
+
+
+def bitshuffle_lz4_decompress(
+    data: memoryview, into: memoryview, *, element: int, block: int
+) -> None:
+    """Exactly `len(into)` bytes. The caller has checked that the blocks fill `data`. Raises ValueError."""
+    count = len(into) // element
+    length = library.bshuf_decompress_lz4(address(data), address(into), count, element, block)
+    if length != len(data):
+        raise ValueError("bitshuffle: damaged")
+
+
+def bitshuffle_bound(length: int, *, element: int, block: int) -> int:
+    """Longest result for so many bytes."""
+    return int(library.bshuf_compress_lz4_bound(length // element, element, block))
+
+
+def split_bytes(data: memoryview, into: memoryview, *, element: int) -> None:
+    """All first bytes of the elements, then all second bytes, ...; whole elements only."""
+    fast = library.bshuf_trans_byte_elem_SSE
+    if fast(address(data), address(into), len(data) // element, element) != len(data):
+        # Built without SSE2.
+        slow = library.bshuf_trans_byte_elem_scal
+        slow(address(data), address(into), len(data) // element, element)
