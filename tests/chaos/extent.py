@@ -16,3 +16,7 @@ _ALL_DEATHS = os.environ.get("DUMONT_CHAOS_DEATHS") == "all"
 def deaths(*always: str, long_run: tuple[str, ...]) -> tuple[str, ...]:
     """The points `when:activity` at which workers die in this run."""
     return always + (long_run if _ALL_DEATHS else ())
+
+
+SNAPSHOT_KILLS = int(os.environ.get("DUMONT_CHAOS_SNAPSHOT_KILLS", "20"))
+"""How often a snapshot, a prune or a restore is killed; the full run is 200."""
