@@ -44,6 +44,7 @@ from dumont.storage.errors import Missing
 _WAITING = 50_000
 """At most so many entries wait for one that is still being read."""
 _BUNDLE_EARLY = 1 << 20
+_BUNDLE_FILES = 4096
 _NAMED = 1_000
 """At most so many files are named in the totals."""
 
@@ -269,7 +270,7 @@ class Backup:
                 continue
             self._waiting.append(slot)
             if slot.reading is not None and found.state.st_size <= SMALL:
-                if bundled + found.state.st_size > LARGEST:
+                if bundled + found.state.st_size > LARGEST or len(bundle) >= _BUNDLE_FILES:
                     jobs.put((bundle, 0, None))
                     bundle, bundled = [], 0
                 bundle.append(slot)

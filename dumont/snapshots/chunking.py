@@ -9,13 +9,15 @@ from pyfastcdc import FastCDC
 
 from dumont.snapshots.layouts import Layout
 
-FIXED = 4 << 20
 SMALLEST, AVERAGE, LARGEST = 256 << 10, 1 << 20, 4 << 20
 STRETCH = 64 << 20
 """Longest part of a file that one worker reads."""
 _SMALL_SPAN = 256 << 10
 """Spans of numbers below this are cut together: a model may have thousands of tiny tensors."""
-_cutter = FastCDC(avg_size=AVERAGE, min_size=SMALLEST, max_size=LARGEST)
+_cutter = FastCDC(
+    avg_size=AVERAGE, min_size=SMALLEST, max_size=LARGEST, normalized_chunking=1, seed=0
+)
+"""Keeps nothing between calls: threads share it."""
 
 
 class Stretch(NamedTuple):
@@ -44,7 +46,7 @@ def cuts(data: memoryview, *, last: bool) -> list[int]:
     """Lengths of the chunks at the beginning of `data`, by content.
 
     Args:
-        data: A window into a stretch.
+        data: A window into a stretch, longer than `LARGEST` unless it is the last.
         last: Whether the stretch ends with it; otherwise what may go on beyond it is left out.
     """
     lengths = [chunk.length for chunk in _cutter.cut_buf(data)]

@@ -16,7 +16,7 @@ from dumont.snapshots.zstd import compress, decompress
 
 VERSION = 1
 PREFIX = "snapshots/"
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+_ID = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}")
 _MAX = 1 << 30
 
 
@@ -67,7 +67,7 @@ class Snapshot:
 
 def new_id(now: datetime) -> str:
     """An id that sorts by time."""
-    return f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    return f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}"
 
 
 def key_of(snapshot_id: str) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-# One thread a call: whoever calls has threads of its own.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _NEEDED = (
     "LZ4_compress_fast",
@@ -32,25 +31,67 @@ _NEEDED = (
     "bshuf_decompress_lz4",
     "bshuf_trans_byte_elem_SSE",
     "bshuf_trans_byte_elem_scal",
+    "bshuf_using_AVX2",
 )
 _ZSTD_UNKNOWN = 1 << 63
 """Lengths from here on mean that the frame does not say, or is none."""
 
 
-def _load() -> ctypes.CDLL:
-    spec = importlib.util.find_spec("bitshuffle")
-    folders = list(spec.submodule_search_locations or []) if spec is not None else []
-    for folder in folders:
+_CPU_INFO = Path("/proc/cpuinfo")
+_ENOUGH_CPU_INFO = 16 << 10
+"""Bytes that describe the first core; there may be hundreds."""
+
+
+def load(where: list[str]) -> ctypes.CDLL:
+    """The library in the package's folders.
+
+    Raises:
+        ImportError: It is not there, is another version, or is not for this processor.
+    """
+    for folder in where:
         for found in sorted(Path(folder).glob("ext*.so")):
-            library = ctypes.CDLL(str(found))
-            missing = [name for name in _NEEDED if not hasattr(library, name)]
+            with _one_thread():
+                loaded = ctypes.CDLL(str(found))
+            missing = [name for name in _NEEDED if not hasattr(loaded, name)]
             if missing:
                 raise ImportError(f"{found} has no {', '.join(missing)}: another version is needed")
-            return library
+            if loaded.bshuf_using_AVX2() and not _has_avx2():
+                # The first call of anything else would end the process.
+                raise ImportError(f"{found} needs a processor with AVX2, which this one has not")
+            return loaded
     raise ImportError("the package bitshuffle is not installed: pip install bitshuffle")
 
 
-library = _load()
+def folders() -> list[str]:
+    """Where the package lies; none when it is not installed."""
+    spec = importlib.util.find_spec("bitshuffle")
+    return list(spec.submodule_search_locations or []) if spec is not None else []
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have a library that is loaded meanwhile use one thread a call: its callers are many already.
+
+    OpenMP reads this as it is loaded; other libraries and child processes are to see what was set.
+    """
+    name = "OMP_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _has_avx2() -> bool:
+    with _CPU_INFO.open("rb") as file:
+        return b" avx2" in file.read(_ENOUGH_CPU_INFO)
+
+
+library = load(folders())
 _pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
 
@@ -74,10 +115,8 @@ _declare("ZSTD_decompressDCtx", _size, _pointer, _pointer, _size, _pointer, _siz
 _declare("bshuf_compress_lz4_bound", _size, _size, _size, _size)
 _declare("bshuf_compress_lz4", ctypes.c_int64, _pointer, _pointer, _size, _size, _size)
 _declare("bshuf_decompress_lz4", ctypes.c_int64, _pointer, _pointer, _size, _size, _size)
-
-
-for _name in ("bshuf_trans_byte_elem_SSE", "bshuf_trans_byte_elem_scal"):
-    _declare(_name, ctypes.c_int64, _pointer, _pointer, _size, _size)
+_declare("bshuf_trans_byte_elem_SSE", ctypes.c_int64, _pointer, _pointer, _size, _size)
+_declare("bshuf_trans_byte_elem_scal", ctypes.c_int64, _pointer, _pointer, _size, _size)
 
 
 def address(view: memoryview | bytes | bytearray) -> int:
@@ -126,6 +165,8 @@ class Zstd:
     def __init__(self) -> None:
         self._compress = library.ZSTD_createCCtx()
         self._decompress = library.ZSTD_createDCtx()
+        if not (self._compress and self._decompress):
+            raise MemoryError
 
     def __del__(self) -> None:
         library.ZSTD_freeCCtx(self._compress)
@@ -220,8 +261,14 @@ def bitshuffle_bound(length: int, *, element: int, block: int) -> int:
 
 def split_bytes(data: memoryview, into: memoryview, *, element: int) -> None:
     """All first bytes of the elements, then all second bytes, ...; whole elements only."""
+    count = len(data) // element
     fast = library.bshuf_trans_byte_elem_SSE
-    if fast(address(data), address(into), len(data) // element, element) != len(data):
-        # Built without SSE2.
-        slow = library.bshuf_trans_byte_elem_scal
-        slow(address(data), address(into), len(data) // element, element)
+    if fast(address(data), address(into), count, element) != len(data):
+        # Built for a processor without SSE2.
+        library.bshuf_trans_byte_elem_scal(address(data), address(into), count, element)
+
+
+def join_bytes(data: memoryview, into: memoryview, *, element: int) -> None:
+    """The reverse of `split_bytes`: the same transposition of a matrix lying on its side."""
+    count = len(data) // element
+    library.bshuf_trans_byte_elem_scal(address(data), address(into), element, count)

@@ -25,7 +25,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace and a repository with a snapshot of it."""
     folder = tmp_path_factory.mktemp("whole")
     make(folder / "workspace", megabytes=8)
-    repository = Repository.create(DirectoryStore(folder / "store"), SECRET)
+    repository = Repository.create(DirectoryStore(folder / "store", durable=False), SECRET)
     Backup(repository, folder / "workspace").run()
     return folder
 
@@ -42,7 +42,7 @@ def place(whole: Path, tmp_path: Path) -> Path:
 
 
 def reopen(place: Path) -> Repository:
-    return Repository.open(DirectoryStore(place / "store"), SECRET)
+    return Repository.open(DirectoryStore(place / "store", durable=False), SECRET)
 
 
 def objects(place: Path, kind: str) -> list[Path]:

@@ -26,7 +26,7 @@ SECRET = bytes(range(32))
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    return Repository.create(DirectoryStore(tmp_path / "store"), SECRET)
+    return Repository.create(DirectoryStore(tmp_path / "store", durable=False), SECRET)
 
 
 def keep(repository: Repository, workspace: Path) -> Snapshot:

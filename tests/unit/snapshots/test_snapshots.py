@@ -21,7 +21,7 @@ SECRET = bytes(range(32))
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    return Repository.create(DirectoryStore(tmp_path / "store"), SECRET)
+    return Repository.create(DirectoryStore(tmp_path / "store", durable=False), SECRET)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_excludes(repository: Repository, workspace: Path, tmp_path: Path) -> No
 def test_dense_is_smaller_and_the_same(workspace: Path, tmp_path: Path) -> None:
     sizes = {}
     for dense in (False, True):
-        made = Repository.create(DirectoryStore(tmp_path / f"store{dense}"), SECRET)
+        made = Repository.create(DirectoryStore(tmp_path / f"store{dense}", durable=False), SECRET)
         kept = keep(made, workspace, state=False, dense=dense)
         sizes[dense] = kept.totals.new_stored
         bring_back(made, kept, tmp_path / f"back{dense}")
@@ -160,7 +160,7 @@ def test_finding_snapshots(repository: Repository, workspace: Path) -> None:
 
 
 def test_keys(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = DirectoryStore(tmp_path / "store", durable=False)
     made = Repository.create(store, b"a passphrase", passphrase=True)
     assert Repository.open(store, b"a passphrase").id == made.id
     with pytest.raises(WrongKey):
