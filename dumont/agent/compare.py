@@ -17,7 +17,7 @@ from dumont.agent import manifest
 from dumont.agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from dumont.agent.link import Conversation
@@ -71,12 +71,14 @@ class Comparison:
     def _differing(self, suspects: list[tuple[bytes, int]]) -> list[bytes]:
         different = []
         for lot in lots(suspects):
-            theirs = self._ask([name for name, _ in lot], sum(size for _, size in lot))
+            answer = asked(self._conversation, lot)
+            looks = {name: self._look(name) for name, _ in lot}
+            theirs = answer()
             for name, _ in lot:
-                ours, moved = self._look(name)
+                ours, moved = looks[name]
                 if ours["kind"] == "absent":
                     continue
-                if same(ours, theirs().get(name)):
+                if same(like(ours, theirs.get(name), self._workspace, name), theirs.get(name)):
                     self.hashed += 1
                 elif moved and self._forced.get(name, 0) >= _FORCED_ENOUGH:
                     self.changing.add(name)
@@ -84,37 +86,10 @@ class Comparison:
                     different.append(name)
         return different
 
-    def _ask(self, names: list[bytes], size: int) -> Any:
-        """Have the standby hash while we do; returns what waits for its answer."""
-        found: dict[bytes, dict[str, Any]] = {}
-        trouble: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                answer = self._conversation.ask(
-                    {"do": "describe", "paths": [manifest.to_text(name) for name in names]},
-                    timeout_s=30 + size / _SLOWEST_HASH,
-                )
-                for entry in answer["entries"]:
-                    found[manifest.to_bytes(entry["path"])] = entry
-            except BaseException as error:
-                trouble.append(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-
-        def answer() -> dict[bytes, dict[str, Any]]:
-            thread.join()
-            for error in trouble:
-                raise error
-            return found
-
-        return answer
-
     def _look(self, name: bytes) -> tuple[dict[str, Any], bool]:
         """Our file, hashed, and whether it changed while we looked or since we last did."""
         before = self._stamp(name)
-        entry = manifest.describe(self._workspace, name, hashed=True)
+        entry = manifest.describe(self._workspace, name, hashed=True, algorithm=manifest.SHA256)
         after = self._stamp(name)
         moved = before != after or self._seen.get(name, before) != before
         self._seen[name] = after
@@ -126,6 +101,49 @@ class Comparison:
         except OSError:
             return None
         return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def asked(
+    conversation: Conversation, lot: list[tuple[bytes, int]]
+) -> Callable[[], dict[bytes, dict[str, Any]]]:
+    """Have the standby hash while we do; returns what waits for its answer, and raises what it raised."""
+    found: dict[bytes, dict[str, Any]] = {}
+    trouble: list[BaseException] = []
+    request = {
+        "do": "describe",
+        "paths": [manifest.to_text(name) for name, _ in lot],
+        "hash": manifest.SHA256,
+    }
+    patience = 30 + sum(size for _, size in lot) / _SLOWEST_HASH
+
+    def work() -> None:
+        try:
+            for entry in conversation.ask(request, timeout_s=patience)["entries"]:
+                found[manifest.to_bytes(entry["path"])] = entry
+        except BaseException as error:
+            trouble.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+
+    def answer() -> dict[bytes, dict[str, Any]]:
+        thread.join()
+        for error in trouble:
+            raise error
+        return found
+
+    return answer
+
+
+def like(
+    ours: dict[str, Any], theirs: dict[str, Any] | None, workspace: Path, name: bytes
+) -> dict[str, Any]:
+    """Our entry, hashed as theirs is: the agent there may be older."""
+    found = theirs.get("hash") if theirs is not None else None
+    algorithm = manifest.algorithm_of(found)
+    if found is None or algorithm == manifest.SHA256:
+        return ours
+    return manifest.describe(workspace, name, hashed=True, algorithm=algorithm)
 
 
 def same(ours: dict[str, Any], theirs: dict[str, Any] | None) -> bool:

@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dumont.agent import divergence, manifest, marks, restored, store
-from dumont.agent.compare import lots, same
+from dumont.agent.compare import asked, like, lots, same
 from dumont.agent.errors import AgentError
 from dumont.agent.link import Conversation, Fenced, LinkDown
 
@@ -38,7 +38,6 @@ _NAMED = 200
 _KEPT = ("/.dumont/conflicts/", "/.dumont/conflicts/**")
 _MARGIN_S = 2.0
 _ROUNDS = 5
-_SLOWEST_HASH = 20 << 20
 _CONNECT_S = 15.0
 _TELL_EVERY_S = 1.0
 
@@ -154,13 +153,14 @@ class Restore:
         for _ in range(_ROUNDS):
             different = []
             for lot in lots(wanted):
-                request = {"do": "describe", "paths": [manifest.to_text(name) for name, _ in lot]}
-                patience = 30 + sum(size for _, size in lot) / _SLOWEST_HASH
-                entries = conversation.ask(request, timeout_s=patience)["entries"]
-                for entry in entries:
-                    name = manifest.to_bytes(entry["path"])
-                    ours = manifest.describe(self._workspace, name, hashed=True)
-                    if same(ours, entry) or entry["kind"] not in ("file", "link"):
+                answer = asked(conversation, lot)
+                names = [name for name, _ in lot]
+                ours = manifest.describe_all(self._workspace, names, algorithm=manifest.SHA256)
+                theirs = answer()
+                for name, own in zip(names, ours):
+                    entry = theirs[name]
+                    own = like(own, entry, self._workspace, name)
+                    if same(own, entry) or entry["kind"] not in ("file", "link"):
                         equal += 1
                     else:
                         different.append((name, int(entry.get("size", 0))))

@@ -9,7 +9,8 @@
 Requests of `serve`, which saves starting Python for each question (the mark is read every second):
 
     {"do": "mark"}                         -> {"mark": "..." or null}
-    {"do": "describe", "paths": [...]}     -> {"entries": [...]}       with hashes, see manifest.py
+    {"do": "describe", "paths": [...],
+     "hash": "sha256"}                     -> {"entries": [...]}       with hashes, see manifest.py
     {"do": "settle", "timeout_s": 60}      -> {"settled": true}        no rsync that began earlier writes
     {"do": "sync"}                         -> {"synced": true, "at": s} all that arrived is on the disk
     {"do": "changed", "since": s}          -> {"paths": [...]}         files changed since, by its clock
@@ -125,7 +126,8 @@ def _answer(request: dict[str, Any], workspace: Path) -> dict[str, Any]:
         return {"mark": _mark(workspace)}
     if wish == "describe":
         names = [_inside(name) for name in request["paths"]]
-        return {"entries": [manifest.describe(workspace, name, hashed=True) for name in names]}
+        algorithm = manifest.SHA256 if request.get("hash") == manifest.SHA256 else manifest.BLAKE2B
+        return {"entries": manifest.describe_all(workspace, names, algorithm=algorithm)}
     if wish == "settle":
         return {"settled": _settle(workspace, float(request["timeout_s"]))}
     if wish == "sync":
