@@ -79,6 +79,7 @@ check_packages() {
     reasons+=("  iptables: the built-in cloud cuts links between its machines with it (not vital)")
   fi
   if $for_tests; then
+    want restic "snapshots can be kept in its format too" program restic
     want libnss-wrapper "tests of the built-in cloud without root" library libnss_wrapper.so
     if has_browser >/dev/null; then
       :
