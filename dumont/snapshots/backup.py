@@ -146,7 +146,7 @@ class Backup:
             raise SnapshotError(f"{self._root} is no folder", hint="name the workspace")
         began = time.monotonic()
         with Lease(self._repository.store, who=self._options.host) as lease:
-            known = self._repository.index()
+            known = self._repository.index(lasting=True)
             self._adopt(known)
             parent = self._parent()
             snapshot = self._store(known, parent, began)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from dumont.snapshots import packs, tree
 from dumont.snapshots.errors import Damaged
 from dumont.snapshots.index import Index
+from dumont.snapshots.manifest import Snapshot
 from dumont.snapshots.packs import Record
 from dumont.snapshots.repository import Repository
 from dumont.storage.errors import Missing
@@ -54,6 +55,9 @@ def check(
         on_pack: Told how many packs of how many are done.
     """
     findings = Findings()
+    # Before the index, which then knows every chunk of each.
+    snapshots, unreadable = repository.snapshots()
+    findings.damage += [error.message for error in unreadable]
     known = _index(repository, findings)
     lengths = {
         pack: listed.size
@@ -82,7 +86,7 @@ def check(
                 if wrong:
                     findings.damage.append(f"{len(wrong)} chunks of pack {pack.hex()} are damaged")
                     bad.update(wrong)
-    needed = _look_through(repository, known, bad, findings)
+    needed = _look_through(repository, snapshots, known, bad, findings)
     used = {place.pack for chunk in needed if (place := known.get(chunk)) is not None}
     findings.unused = sum(size for pack, size in lengths.items() if pack not in used)
     return findings
@@ -153,14 +157,16 @@ def _read(
 
 
 def _look_through(
-    repository: Repository, known: Index, bad: set[bytes], findings: Findings
+    repository: Repository,
+    snapshots: list[Snapshot],
+    known: Index,
+    bad: set[bytes],
+    findings: Findings,
 ) -> set[bytes]:
     """Go through every snapshot; returns the chunks that are needed."""
-    found, wrong = repository.snapshots()
-    findings.snapshots = len(found)
-    findings.damage += [error.message for error in wrong]
+    findings.snapshots = len(snapshots)
     needed: set[bytes] = set()
-    for snapshot in found:
+    for snapshot in snapshots:
         needed.update(snapshot.tree)
         lost: list[str] = []
         for entry in repository.entries(snapshot, known, on_damage=findings.damage.append):

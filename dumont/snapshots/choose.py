@@ -10,7 +10,7 @@ _PIECE = 16 << 10
 _TEXT = 1.67
 """From this ratio on, LZ4 has found words: zstd finds more."""
 _WORTH = 1.03
-"""Below this ratio a chunk is stored as it is: decoding it would cost more than it saves."""
+"""How much smaller a kind must be than one that decodes faster."""
 _SMALL = 512
 
 
@@ -31,18 +31,21 @@ def choose(coder: Coder, data: memoryview, *, hint: int | None, dense: bool) -> 
     def ratio(codec: int, element: int) -> float:
         return len(some) / coder.try_out(some, codec=codec, element=element)
 
+    # LZ4 is hardly slower than copying when there is nothing to find.
     plain = ratio(LZ4, 1)
-    if hint:
-        sizes: tuple[int, ...] = (max(hint, ELEMENTS[0]),)
-    else:
-        sizes = () if hint == 0 or plain > _TEXT else ELEMENTS
-    numbers = SHUFFLE_ZSTD if dense else BITSHUFFLE_LZ4
-    best, element = max(((ratio(numbers, size), size) for size in sizes), default=(0.0, 1))
-    if best >= _WORTH and best > plain:
-        return numbers, element
-    if plain > _TEXT:
+    if plain > _TEXT and not hint:
         return ZSTD, 1
-    return (LZ4, 1) if plain >= _WORTH else (RAW, 1)
+    best, kind = (plain, (LZ4, 1)) if plain >= _WORTH else (1.0, (RAW, 1))
+    numbers = SHUFFLE_ZSTD if dense else BITSHUFFLE_LZ4
+    elements = ELEMENTS if hint is None else (max(hint, ELEMENTS[0]),) if hint else ()
+    others = [(numbers, element) for element in elements]
+    if plain > _TEXT:
+        others.append((ZSTD, 1))
+    for other in others:
+        found = ratio(*other)
+        if found >= best * _WORTH:
+            best, kind = found, other
+    return kind
 
 
 def _some_of(data: memoryview) -> memoryview:

@@ -336,7 +336,11 @@ def _secret(given: argparse.Namespace) -> tuple[bytes, bool]:
             secret = Path(given.secret_file).read_bytes().strip()
         except OSError as error:
             raise SnapshotError(f"{given.secret_file} cannot be read: {error.strerror}") from None
-        if not secret.isascii() or not secret.decode("ascii", "replace").isprintable() or not secret:
+        if (
+            not secret.isascii()
+            or not secret.decode("ascii", "replace").isprintable()
+            or not secret
+        ):
             raise SnapshotError(
                 f"{given.secret_file} is not a line of text",
                 hint="head -c 32 /dev/urandom | base64 > FILE makes a good one",

@@ -60,6 +60,12 @@ class LeaseLost(SnapshotError):
     code = "lease_lost"
 
 
+class Busy(SnapshotError):
+    """Another prune is under way."""
+
+    code = "busy"
+
+
 class Damaged(SnapshotError):
     """Bytes are not what was written.
 

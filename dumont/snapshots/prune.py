@@ -12,6 +12,7 @@ from dumont.snapshots import lease, packs
 from dumont.snapshots.errors import Damaged
 from dumont.snapshots.index import Index
 from dumont.snapshots.journal import Journal
+from dumont.snapshots.manifest import Snapshot
 from dumont.snapshots.packing import Packer, Packing
 from dumont.snapshots.repository import Repository
 
@@ -48,51 +49,61 @@ def prune(
         on_step: Told what is being done.
 
     Raises:
+        Busy: Another prune is under way.
         Damaged: Some snapshot, or the index, cannot be read. Nothing is deleted then: what it needs is
             not known.
     """
-    done = Pruned()
-    on_step("reading snapshots")
-    known = _all_known(
-        repository, {pack for _, doomed in repository.condemned() for pack in doomed}
-    )
-    needed = _needed(repository, known)
-    wasted = _wasted(repository, known, needed)
-    done.needed = sum(place.sealed for chunk in needed if (place := known.get(chunk)))
     if dry_run:
-        lengths = _lengths(repository)
-        done.doomed = sum(lengths.get(pack, 0) for pack in wasted)
-        done.waits_for = len(list(repository.store.list(lease.PREFIX)))
-        return done
-    doomed_already = {pack for _, doomed in repository.condemned() for pack in doomed}
-    fresh = [pack for pack in wasted if pack not in doomed_already]
-    if fresh:
-        on_step("copying what is needed out of packs that are mostly waste")
-        done.copied = _copy(repository, known, needed, fresh)
-        repository.condemn(fresh)
-    on_step("deleting")
-    _sweep(repository, done)
+        return _plan(repository, on_step)[0]
+    with lease.PruneLock(repository.store) as lock:
+        done, known, needed, wasted = _plan(repository, on_step)
+        done.doomed = 0
+        doomed_already = {pack for _, doomed in repository.condemned() for pack in doomed}
+        fresh = [pack for pack in wasted if pack not in doomed_already]
+        if fresh:
+            on_step("copying what is needed out of packs that are mostly waste")
+            done.copied = _copy(repository, known, needed, fresh)
+            repository.condemn(fresh)
+        on_step("deleting")
+        _sweep(repository, done, lock)
     return done
 
 
-def _all_known(repository: Repository, condemned: set[bytes]) -> Index:
-    """The index with condemned packs too: older snapshots may need them. Of two copies of a chunk the one
-    that stays counts."""
-    known = Index()
-    content = [each for found in repository.index_objects().values() for each in found]
-    for pack, records in sorted(content, key=lambda each: each[0] not in condemned):
-        known.add(pack, records)
-    return known
+def _plan(
+    repository: Repository, on_step: Callable[[str], None]
+) -> tuple[Pruned, Index, set[bytes], list[bytes]]:
+    """What would be done; the index; the chunks that are needed; the packs that should go."""
+    on_step("reading snapshots")
+    snapshots = _snapshots(repository)
+    known = repository.index()
+    needed = _needed(repository, snapshots, known)
+    wasted = _wasted(repository, known, needed)
+    lengths = _lengths(repository)
+    plan = Pruned(
+        needed=sum(place.sealed for chunk in needed if (place := known.get(chunk))),
+        doomed=sum(lengths.get(pack, 0) for pack in wasted),
+        waits_for=len(list(repository.store.list(lease.PREFIX))),
+    )
+    return plan, known, needed, wasted
 
 
-def _needed(repository: Repository, known: Index) -> set[bytes]:
-    """Chunks that some snapshot needs. Raises Damaged when one cannot be read."""
+def _snapshots(repository: Repository) -> list[Snapshot]:
+    """All of them. To be read before the index, which then knows every chunk of each.
+
+    Raises:
+        Damaged: One cannot be read.
+    """
     snapshots, wrong = repository.snapshots()
     if wrong:
         raise Damaged(
             f"{wrong[0].message}: what it needs is not known, so nothing is deleted",
             hint="dumont-snap check; forget the snapshot if it is beyond repair",
         )
+    return snapshots
+
+
+def _needed(repository: Repository, snapshots: list[Snapshot], known: Index) -> set[bytes]:
+    """Chunks that some snapshot needs. Raises Damaged when its table of files cannot be read."""
     needed: set[bytes] = set()
     for snapshot in snapshots:
         needed.update(snapshot.tree)
@@ -144,8 +155,9 @@ def _copy(repository: Repository, known: Index, needed: set[bytes], wasted: list
     return packer.new_stored
 
 
-def _sweep(repository: Repository, done: Pruned) -> None:
+def _sweep(repository: Repository, done: Pruned, lock: lease.PruneLock) -> None:
     """Delete condemned packs, unless a snapshot is under way that may count on them."""
+    done.waits_for = 0
     condemned = repository.condemned()
     if not condemned:
         return
@@ -157,9 +169,10 @@ def _sweep(repository: Repository, done: Pruned) -> None:
         done.doomed = sum(lengths.get(pack, 0) for pack in all_doomed)
         return
     # Whoever begins from here on has read the lists. What was committed before is read now.
+    snapshots = _snapshots(repository)
     objects = repository.index_objects()
-    known = _all_known(repository, all_doomed)
-    places = (known.get(chunk) for chunk in _needed(repository, known))
+    known = repository.index()
+    places = (known.get(chunk) for chunk in _needed(repository, snapshots, known))
     rescued = {place.pack for place in places if place is not None and place.pack in all_doomed}
     gone = all_doomed - rescued
     kept = [
@@ -168,6 +181,7 @@ def _sweep(repository: Repository, done: Pruned) -> None:
         for pack, records in content
         if pack not in gone
     ]
+    lock.check()
     repository.write_index(kept, supersedes=objects)
     for pack in sorted(gone):
         repository.store.delete(packs.key_of(pack))

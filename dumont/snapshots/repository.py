@@ -218,19 +218,24 @@ class Repository:
 
     # Index ------------------------------------------------------------------------------------
 
-    def index(self) -> Index:
-        """What is stored. Chunks in packs that a prune means to delete do not count.
+    def index(self, *, lasting: bool = False) -> Index:
+        """What is stored. Of two copies of a chunk the one that stays counts.
+
+        Read snapshots before it: then it knows every chunk of each.
+
+        Args:
+            lasting: Without what a prune means to delete: for a new snapshot, which must not count on it.
 
         Raises:
             Damaged: An index object is.
         """
         # Before the index: see the format document, "Deleting".
         condemned = {pack for _, doomed in self.condemned() for pack in doomed}
+        content = [each for found in self.index_objects().values() for each in found]
         known = Index()
-        for content in self.index_objects().values():
-            for pack, records in content:
-                if pack not in condemned:
-                    known.add(pack, records)
+        for pack, records in sorted(content, key=lambda each: each[0] not in condemned):
+            if not (lasting and pack in condemned):
+                known.add(pack, records)
         return known
 
     def index_objects(self) -> dict[str, list[tuple[bytes, list[Record]]]]:
