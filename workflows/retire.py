@@ -110,7 +110,7 @@ class Retire:
             at=workflow.now(),
             generation=input.former.generation,
             summary=(
-                f"the former GPU could not be reached for {input.within_s / 60:g} min and is ended; "
+                f"the former GPU could not be reached within {input.within_s:g} s and is ended; "
                 "what it wrote after the last replicated point, if anything, is lost"
             ),
             data={"instance_id": input.former.instance_id, "label": input.former.label},
