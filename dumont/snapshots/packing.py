@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from dumont.snapshots import packs
 from dumont.snapshots.choose import choose
-from dumont.snapshots.codecs import Coder, bound
+from dumont.snapshots.codecs import RAW, Coder, bound
 from dumont.snapshots.index import Index
 from dumont.snapshots.journal import Journal
 from dumont.snapshots.packs import PackWriter, Record
@@ -164,6 +164,9 @@ class Packer:
             return chunk
         codec, element = choose(self._coder, data, hint=hint, dense=self._dense)
         length = self._coder.encode(data, codec=codec, element=element, into=self._encoded)
+        if length >= len(data):
+            codec, element = RAW, 1
+            length = self._coder.encode(data, codec=codec, element=element, into=self._encoded)
         if self._writer is None:
             self._writer = self._packing.writer()
         self._writer.add(chunk, self._encoded[:length], raw=len(data), codec=codec, element=element)
