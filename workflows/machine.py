@@ -73,6 +73,7 @@ class MachineInput(Message):
 
 _STUCK_TELLS_STANDBY = "a stuck machine tells its standby"
 _FAILOVER_KEEPS_RESTORED = "a failover whose standby is gone keeps the GPU that has the files"
+_BOTH_END_TOGETHER = "GPU and standby end at the same time"
 _STARTS_AGAIN = "a stopped instance is started again"
 """Patches: machines that were alive before them replay as they were."""
 
@@ -455,10 +456,7 @@ class Machine:
         try:
             await workflow.wait_condition(
                 lambda: (
-                    self._state.stopping
-                    or bool(self._reports)
-                    or bool(self._inbox)
-                    or self._is_long()
+                    self._state.stopping or bool(self._reports or self._inbox) or self._is_long()
                 ),
                 timeout=max(due - workflow.now(), timedelta(0)) if due else None,
                 timeout_summary="next try",
@@ -483,6 +481,7 @@ class Machine:
         """Its files are on this instance's disk and nowhere else: it must run again."""
         tries = self._state.provision_tries + 1
         due: datetime | None = workflow.now() + self._restart_wait(tries)
+        summary = "its provider was asked to start its instance again"
         try:
             await workflow.execute_activity_method(
                 InstanceActivities.start_instance,
@@ -497,8 +496,6 @@ class Machine:
             error = error_of(failure)
             summary = f"its instance does not start: {error.message}"
             due = None if error.code == "instance_gone" else due
-        else:
-            summary = "its provider was asked to start its instance again"
         self._life.move(
             MachinePhase.STUCK,
             summary,
@@ -520,16 +517,14 @@ class Machine:
             next_try_at=None,
         )
         home, standby = self._state.instance, self._state.standby
-        known, confirm_s = (
-            home.instance_id if home is not None else None,
-            self._timing.gone_confirm_s,
-        )
-        await end_everything(self._spec, known=known, queue=PROVIDER_VAST, confirm_s=confirm_s)
+        ends = [self._end_all(home.instance_id if home else None, PROVIDER_VAST)]
         if self._spec.protection is not None:
+            if not workflow.patched(_BOTH_END_TOGETHER):
+                await ends.pop()
             # Its workflow rents nothing any more; what it has rented is ended here.
             await self._standby.tell("release")
-            known = standby.instance_id if standby else None
-            await end_everything(self._spec, known=known, queue=PROVIDER_GCP, confirm_s=confirm_s)
+            ends.append(self._end_all(standby.instance_id if standby else None, PROVIDER_GCP))
+        await asyncio.gather(*ends)
         self._life.move(
             MachinePhase.DESTROYED,
             "everything it rented is ended and verified gone",
@@ -537,6 +532,10 @@ class Machine:
             instance=None,
             **({"standby": None} if standby is not None else {}),
         )
+
+    async def _end_all(self, known: str | None, queue: str) -> None:
+        confirm_s = self._timing.gone_confirm_s
+        await end_everything(self._spec, known=known, queue=queue, confirm_s=confirm_s)
 
     # News -------------------------------------------------------------------------------------
 

@@ -268,8 +268,9 @@ def receipt_of(
             "conflicts": list(dict.fromkeys(name for r in passes for name in r.conflicts))[
                 :MAX_NAMES
             ],
-            "files_restored": sum(r.files for r in passes) if passes else None,
-            "bytes_restored": sum(r.bytes for r in passes) if passes else None,
+            # Each pass weighs the whole workspace.
+            "files_restored": passes[-1].files if passes else None,
+            "bytes_restored": passes[-1].bytes if passes else None,
             "entries_verified": max((r.verified for r in passes), default=None),
             "quiesced_s": account.quiesced_s,
             "cost": {

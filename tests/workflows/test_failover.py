@@ -126,7 +126,7 @@ async def test_a_lost_gpu_is_replaced_on_another_host_and_the_files_come_back(
     assert receipt.outcome == "replaced"
     assert [m.phase for m in receipt.timeline][:2] == ["detected", "redirected"] or receipt.timeline
     assert {w.witness for w in receipt.witnesses} >= {"link", "provider"}
-    assert receipt.files_restored == 6
+    assert receipt.files_restored == 3
     await when(stage, handle, lambda s: not s.retiring, "rid of the former instance")
     await stage.destroy(handle)
     assert stage.cloud.alive() == []

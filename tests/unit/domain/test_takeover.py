@@ -133,7 +133,7 @@ def account(**changes: Any) -> Account:
     made.reached("fenced", NOW + timedelta(seconds=1))
     made.reached("provisioned", NOW + timedelta(seconds=10))
     made.restored = Restored(files=3, bytes=300, verified=3)
-    made.final = Restored(files=1, bytes=10, verified=4, conflicts=(".dumont/conflicts/1/a",))
+    made.final = Restored(files=4, bytes=310, verified=4, conflicts=(".dumont/conflicts/1/a",))
     for name, value in changes.items():
         setattr(made, name, value)
     return made
