@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import time
@@ -11,7 +13,10 @@ from pathlib import Path
 from dumont.storage.errors import AlreadyThere, Missing, Short, StoreError
 from dumont.storage.store import Listed
 
-_PARTIAL = ".partial-"
+_PARTIAL = ".partial"
+"""A folder of its own, at the top, for what is being written."""
+_ABANDONED_S = 86_400.0
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class DirectoryStore:
@@ -25,6 +30,7 @@ class DirectoryStore:
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         self._folder = folder
         self._durable = durable
+        self._is_clean = False
 
     def __repr__(self) -> str:
         return f"DirectoryStore({str(self._folder)!r})"
@@ -32,16 +38,18 @@ class DirectoryStore:
     def put(self, key: str, body: bytes | memoryview, *, new: bool = False) -> None:
         """See `Store.put`."""
         target = self._path(key)
-        partial = target.with_name(_PARTIAL + secrets.token_hex(8))
+        partial = self._folder / _PARTIAL / secrets.token_hex(8)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._clean()
+            self._make(partial.parent)
+            self._make(target.parent)
             with partial.open("wb") as file:
                 file.write(body)
                 file.flush()
                 if self._durable:
                     os.fsync(file.fileno())
             if new:
-                os.link(partial, target)
+                _create(partial, target)
             else:
                 partial.replace(target)
             if self._durable:
@@ -51,7 +59,8 @@ class DirectoryStore:
         except OSError as error:
             raise StoreError(f"{key} cannot be written: {error.strerror}") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def get(self, key: str) -> bytes:
         """See `Store.get`."""
@@ -88,18 +97,23 @@ class DirectoryStore:
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `Store.list`."""
-        folder = self._folder / prefix.rpartition("/")[0]
+        top = prefix.rpartition("/")[0]
+        folders = [f"{top}/" if top else ""]
         found = []
-        for path in folder.rglob("*"):
-            key = path.relative_to(self._folder).as_posix()
-            if not key.startswith(prefix) or path.name.startswith(_PARTIAL):
-                continue
-            try:
-                state = path.stat()
-            except FileNotFoundError:
-                continue
-            if path.is_file():
-                found.append(Listed(key, state.st_size, state.st_mtime))
+        try:
+            if not self._folder.is_dir():
+                raise StoreError(f"{self._folder} is missing", hint="is the disk attached?")
+            while folders:
+                for key, entry in _entries(self._folder, folders.pop()):
+                    if entry.is_dir(follow_symlinks=False):
+                        if key != _PARTIAL:
+                            folders.append(f"{key}/")
+                    elif key.startswith(prefix):
+                        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                            state = entry.stat()
+                            found.append(Listed(key, state.st_size, state.st_mtime))
+        except OSError as error:
+            raise StoreError(f"{self._folder} cannot be listed: {error.strerror}") from error
         return iter(sorted(found))
 
     def delete(self, key: str) -> None:
@@ -119,10 +133,54 @@ class DirectoryStore:
         if (
             not key
             or key.startswith("/")
-            or any(part in ("", ".", "..") for part in key.split("/"))
+            or any(part in ("", ".", "..", _PARTIAL) for part in key.split("/"))
         ):
             raise StoreError(f"not a key: {key!r}", retryable=False)
         return self._folder / key
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, on the disk as well."""
+        if folder.is_dir():
+            return
+        if folder != self._folder:
+            self._make(folder.parent)
+            folder.mkdir(exist_ok=True)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+        if self._durable:
+            _sync(folder.parent)
+
+    def _clean(self) -> None:
+        """Delete what others left when they died while writing."""
+        if self._is_clean:
+            return
+        self._is_clean = True
+        for path in (self._folder / _PARTIAL).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _ABANDONED_S:
+                    path.unlink()
+
+
+def _create(partial: Path, target: Path) -> None:
+    """Give a file its name. Raises FileExistsError."""
+    try:
+        os.link(partial, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without hard links: whoever makes the empty file may fill it.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        partial.replace(target)
+
+
+def _entries(top: Path, base: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """What is in a folder, by key; nothing when it is gone."""
+    try:
+        with os.scandir(top / base) as entries:
+            for entry in entries:
+                yield base + entry.name, entry
+    except (FileNotFoundError, NotADirectoryError):
+        return
 
 
 def _sync(folder: Path) -> None:

@@ -10,14 +10,19 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 
 _CONNECT_S = 10.0
 _IDLE_S = 60.0
 """Longest wait for the other side to take or give something."""
 _HEAD_LIMIT = 64 << 10
-_RECEIVE = 256 << 10
+_RECEIVE = 1 << 20
+_JOINED = 256 << 10
+"""A body up to this size is sent together with its head."""
 _IDLE_CONNECTIONS = 64
+_FRESH_S = 15.0
+"""A connection idle for longer is not used again: servers and what is between close them, some silently."""
 
 
 class ConnectionBroken(OSError):
@@ -44,9 +49,9 @@ class Answer:
         length = headers.get("content-length")
         if has_body and not self._chunked and (length is None or not length.isdigit()):
             raise ConnectionBroken("an answer without a length")
-        self.length = int(length) if length is not None and length.isdigit() else 0
-        """Of its body; 0 when it does not say."""
-        self._left = self.length if has_body else 0
+        self.length = int(length) if length is not None and length.isdigit() else None
+        """Of its body, or of the one that was not asked for; None when it does not say."""
+        self._left = (self.length or 0) if has_body else 0
         self.is_over = not has_body or (not self._chunked and not self._left)
         self.was_sent_twice = False
         """The server may have seen the request before: its first answer was lost."""
@@ -157,13 +162,23 @@ class Pool:
             connection.close()
 
     def _take(self) -> _Connection:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
+        stale: list[_Connection] = []
+        try:
+            with self._lock:
+                if self._idle:
+                    found = self._idle.pop()
+                    if found.idle_since + _FRESH_S >= time.monotonic():
+                        return found
+                    stale = [found, *self._idle]  # those below it are idle for longer
+                    self._idle = []
+        finally:
+            for connection in stale:
+                connection.close()
         return _Connection(self._host, self._port, self._tls)
 
     def _give_back(self, connection: _Connection) -> None:
         connection.was_used = True
+        connection.idle_since = time.monotonic()
         with self._lock:
             if len(self._idle) < _IDLE_CONNECTIONS:
                 self._idle.append(connection)
@@ -176,18 +191,23 @@ class _Connection:
         plain = socket.create_connection((host, port), timeout=_CONNECT_S)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.settimeout(_IDLE_S)
-        self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=host)
+        try:
+            self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=host)
+        except BaseException:
+            plain.close()
+            raise
         self._rest = bytearray()
         """What was received beyond the head of an answer."""
         self.was_used = False
+        self.idle_since = 0.0
 
     def exchange(self, method: str, head: bytes, body: bytes | memoryview) -> Answer:
         try:
-            if len(body) <= _RECEIVE:
-                self._socket.sendall(head + body)
+            if len(body) <= _JOINED:
+                self._send(head + body)
             else:
-                self._socket.sendall(head)
-                self._socket.sendall(body)
+                self._send(head)
+                self._send(body)
         except (BrokenPipeError, ConnectionResetError):
             # A server that refuses a body early may have said why.
             if not body:
@@ -197,6 +217,11 @@ class _Connection:
             status, headers = self._head()
         has_body = method != "HEAD" and status not in (204, 304)
         return Answer(self, status, headers, has_body=has_body)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        left = memoryview(data)
+        while left:  # `sendall` would give a slow link _IDLE_S for all of it, not for each step
+            left = left[self._socket.send(left) :]
 
     def fill(self, buffer: memoryview) -> None:
         done = min(len(self._rest), len(buffer))

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TypeVar
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree
 
 from dumont.storage.errors import AlreadyThere, Missing, Refused, Short, StoreError
 from dumont.storage.http import Answer, Pool
 from dumont.storage.signature import EMPTY_SHA256, sign
 from dumont.storage.store import Listed
+from dumont.storage.tls import context
 
 T = TypeVar("T")
 
@@ -35,6 +36,11 @@ _SMALL = 16 << 20
 """Longest answer to anything but a read: a page of a listing, an error."""
 _LARGEST = 1 << 30
 _SKEWED = "RequestTimeTooSkewed"
+_PASSING = frozenset(
+    {"SlowDown", "InternalError", "RequestTimeout", "IncompleteBody", "XAmzContentSHA256Mismatch"}
+)
+_EXPIRED = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+_ELSEWHERE = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class S3Store:
         credentials: Who asks; a function is asked each time, for those that expire.
         region: Stores outside Amazon take any.
         path_style: The bucket in the path; otherwise in the host's name.
+        ca_file: Whose certificates to trust, in PEM; None: the system's choice.
         pause: Waits between tries, seconds; for tests.
     """
 
@@ -78,6 +85,7 @@ class S3Store:
         credentials: Credentials | Callable[[], Credentials],
         region: str = "us-east-1",
         path_style: bool = True,
+        ca_file: str | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(endpoint)
@@ -86,10 +94,11 @@ class S3Store:
                 f"not the address of a store: {endpoint}", retryable=False,
                 hint="https://HOST or http://HOST:PORT",
             )  # fmt: skip
-        tls = ssl.create_default_context() if parts.scheme == "https" else None
+        tls = context(ca_file) if parts.scheme == "https" else None
         host = parts.hostname if path_style else f"{bucket}.{parts.hostname}"
         self._pool = Pool(host, parts.port or (443 if tls else 80), tls=tls)
-        self._origin = f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+        name = f"[{host}]" if ":" in host else host
+        self._origin = f"{parts.scheme}://{name}" + (f":{parts.port}" if parts.port else "")
         self._base = f"/{quote(bucket)}" if path_style else ""
         self._prefix = f"{prefix}/" if prefix else ""
         self._credentials = credentials
@@ -105,18 +114,32 @@ class S3Store:
         return f"S3Store({self._name!r} at {self._origin!r})"
 
     def put(self, key: str, body: bytes | memoryview, *, new: bool = False) -> None:
-        """See `Store.put`."""
-        headers = {"if-none-match": "*"} if new else {}
+        """See `Store.put`.
+
+        A store that cannot create conditionally (Backblaze B2) is asked before whether there is one: of two
+        that create it at the same moment, there both succeed.
+        """
 
         def done(answer: Answer) -> None:
-            if answer.status in (409, 412) and new:
+            self._judge(answer, key, 200)
+
+        def created(answer: Answer) -> bool:
+            if answer.status == 501:
+                return False
+            if answer.status in (409, 412):
                 if answer.was_sent_twice and self._is(key, body):
-                    return  # an earlier try had arrived; its answer was lost
+                    return True  # an earlier try had arrived; its answer was lost
                 if answer.status == 412:
                     raise AlreadyThere(f"{key} exists already")
             self._judge(answer, key, 200)
+            return True
 
-        self._call("PUT", key, done, headers=headers, body=body)
+        if new:
+            if self._call("PUT", key, created, headers={"if-none-match": "*"}, body=body):
+                return
+            if self.size(key) is not None:
+                raise AlreadyThere(f"{key} exists already")
+        self._call("PUT", key, done, body=body)
 
     def get(self, key: str) -> bytes:
         """See `Store.get`."""
@@ -137,6 +160,8 @@ class S3Store:
                 raise Short(f"{key} ends before {offset + len(buffer)} bytes")
             self._judge(answer, key, 200, 206)
             skip = offset if answer.status == 200 else 0
+            if answer.length is None:
+                raise _Again("an answer without a length")
             if answer.length < skip + len(buffer):
                 raise Short(f"{key} ends before {offset + len(buffer)} bytes")
             while skip:
@@ -155,6 +180,8 @@ class S3Store:
             if answer.status == 404:
                 return None
             self._judge(answer, key, 200)
+            if answer.length is None:
+                raise _Again("an answer without a length")
             return answer.length
 
         return self._call("HEAD", key, done)
@@ -163,10 +190,8 @@ class S3Store:
         """See `Store.list`."""
         token: str | None = None
         while True:
-            query = {
-                "encoding-type": "url", "list-type": "2", "max-keys": "1000",
-                "prefix": self._prefix + prefix,
-            }  # fmt: skip
+            # No `encoding-type`: stores do not agree on whether a space comes as `+`.
+            query = {"list-type": "2", "max-keys": "1000", "prefix": self._prefix + prefix}
             if token is not None:
                 query["continuation-token"] = token
             page, token = self._call("GET", "", self._page, query=query)
@@ -219,6 +244,11 @@ class S3Store:
                 with self._pool.request(method, target, signed, body) as answer:
                     answer.was_sent_twice |= number > 0
                     return done(answer)
+            except ssl.SSLCertVerificationError as error:
+                raise StoreError(
+                    f"{self._origin} is not who it says: {error.verify_message}", retryable=False,
+                    hint="AWS_CA_BUNDLE=FILE names the certificates to trust",
+                ) from error  # fmt: skip
             except (OSError, _Again) as error:
                 problem = str(error) or type(error).__name__
         raise StoreError(
@@ -256,7 +286,7 @@ class S3Store:
         if code == _SKEWED or (answer.status == 403 and self._is_skewed(answer)):
             self._learn_clock(answer)
             raise _Again("our clock is wrong")
-        if answer.status in _AGAIN or code in ("SlowDown", "InternalError", "RequestTimeout"):
+        if answer.status in _AGAIN or code in _PASSING:
             raise _Again(f"{answer.status} {code}".strip())
         said = f"{answer.status} {code}: {words}".strip(": ")
         if code == "NoSuchBucket":
@@ -265,7 +295,13 @@ class S3Store:
             )
         if answer.status == 404:
             raise Missing(f"{key} is missing")
-        if answer.status in (401, 403):
+        if code in _ELSEWHERE or answer.status in (301, 307):
+            there = answer.headers.get("x-amz-bucket-region")
+            raise StoreError(
+                f"{self._name} is not here: {said}", retryable=False,
+                hint=f"set region={there}" if there else "set the region or endpoint of the bucket",
+            )  # fmt: skip
+        if answer.status in (401, 403) or code in _EXPIRED:
             raise Refused(
                 f"the store does not let us use {key or self._name}: {said}",
                 hint="are the credentials right, not expired, and allowed to do this?",
@@ -286,27 +322,31 @@ class S3Store:
     def _is(self, key: str, body: bytes | memoryview) -> bool:
         try:
             return self.get(key) == bytes(body)
-        except StoreError:
+        except Missing:
             return False
 
     def _page(self, answer: Answer) -> tuple[tuple[Listed, ...], str | None]:
         self._judge(answer, "", 200)
         try:
             root = _xml(answer.read(limit=_SMALL))
+            if _local(root) != "ListBucketResult":
+                raise ValueError(f"it is a {_local(root)}")
             found = tuple(self._listed(each) for each in root.iter() if _local(each) == "Contents")
             facts = {_local(each): each.text or "" for each in root}
+            more = {"true": True, "false": False}[facts["IsTruncated"]]
         except (ElementTree.ParseError, ValueError, KeyError) as error:
             raise _Again(f"a listing that cannot be read: {error}") from None
-        more = facts.get("IsTruncated") == "true"
         if more and not facts.get("NextContinuationToken"):
             raise StoreError("the store's listing breaks off", retryable=False)
         return found, facts["NextContinuationToken"] if more else None
 
     def _listed(self, element: ElementTree.Element) -> Listed:
         facts = {_local(each): each.text or "" for each in element}
-        key = unquote(facts["Key"]).removeprefix(self._prefix)
-        modified = datetime.fromisoformat(facts["LastModified"].replace("Z", "+00:00"))
-        return Listed(key, int(facts["Size"]), modified.timestamp())
+        if not facts["Key"].startswith(self._prefix):
+            raise ValueError(f"{facts['Key']} was not asked for")
+        # Without the fraction of a second, of which stores give any number of digits.
+        modified = datetime.fromisoformat(facts["LastModified"][:19]).replace(tzinfo=timezone.utc)
+        return Listed(facts["Key"][len(self._prefix) :], int(facts["Size"]), modified.timestamp())
 
 
 def _xml(data: bytes) -> ElementTree.Element:

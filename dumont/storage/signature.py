@@ -23,6 +23,7 @@ def sign(
     access_key_id: str,
     secret_access_key: str,
     region: str = "us-east-1",
+    service: str = "s3",
     payload_sha256: str = EMPTY_SHA256,
     at: datetime | None = None,
     headers: dict[str, str] | None = None,
@@ -35,6 +36,7 @@ def sign(
         access_key_id: Who asks.
         secret_access_key: Proof of it; goes into the signature only.
         region: The store's region. Stores outside Amazon take any.
+        service: What is asked: `s3`, or `sts` for temporary credentials.
         payload_sha256: Hash of the body in hexadecimal, or `UNSIGNED-PAYLOAD`.
         at: The moment of the request; now when None. Stores refuse one more than 15 minutes off.
         headers: More headers to send and sign.
@@ -66,7 +68,7 @@ def sign(
             payload_sha256,
         )
     )
-    scope = f"{moment[:8]}/{region}/s3/aws4_request"
+    scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
     key = f"AWS4{secret_access_key}".encode()

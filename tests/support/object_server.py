@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import io
 import os
 import secrets
 import socket
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 _BUFFER = 1 << 20
+_NEXT = ("NextContinuationToken", "NextMarker")
 _OPERATIONS = ("GET", "PUT", "HEAD", "DELETE", "POST")
 
 
@@ -42,6 +44,49 @@ class Fault:
 
 
 @dataclass
+class _Upload:
+    """An object on its way in parts. They are written where they belong, so that nothing is copied later."""
+
+    path: Path
+    slot: int = 0
+    """Length of the first part that came: part `n` begins at `(n - 1) * slot` when it is no longer."""
+    parts: dict[int, tuple[Path, int, int]] = field(default_factory=dict)
+    """By number: file, offset, length."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def place(self, number: int, length: int) -> tuple[Path, int]:
+        """Where to write a part."""
+        with self.lock:
+            self.slot = self.slot or length
+            if length <= self.slot:
+                found = self.path, (number - 1) * self.slot
+            else:
+                found = self.path.with_name(f"{self.path.name}-{number}"), 0
+            self.parts[number] = (*found, length)
+            return found
+
+    def join(self) -> Path:
+        """The whole object."""
+        parts = [self.parts[number] for number in sorted(self.parts)]
+        ends = [offset + length for _, offset, length in parts]
+        starts = [offset for _, offset, _ in parts]
+        if all(path == self.path for path, *_ in parts) and starts == [0, *ends[:-1]]:
+            return self.path
+        whole = self.path.with_name(f"{self.path.name}-whole")
+        with whole.open("wb") as out:
+            for path, offset, length in parts:
+                with path.open("rb") as source:
+                    source.seek(offset)
+                    while length:
+                        data = source.read(min(_BUFFER, length))
+                        out.write(data)
+                        length -= len(data)
+        for path in {path for path, *_ in parts}:
+            path.unlink()
+        return whole
+
+
+@dataclass
 class ObjectServer:
     """A server on a port of this machine.
 
@@ -61,7 +106,7 @@ class ObjectServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._listener.getsockname()[1]
         self._lock = threading.Lock()
-        self._uploads: dict[str, dict[int, Path]] = {}
+        self._uploads: dict[str, _Upload] = {}
 
     @property
     def endpoint(self) -> str:
@@ -91,37 +136,26 @@ class ObjectServer:
             threading.Thread(target=self._connection, args=(connection,), daemon=True).start()
 
     def _connection(self, connection: socket.socket) -> None:
-        rest = b""
-        with contextlib.closing(connection):
-            while True:
-                while b"\r\n\r\n" not in rest:
-                    try:
-                        part = connection.recv(_BUFFER)
-                    except OSError:
-                        return
-                    if not part:
-                        return
-                    rest += part
-                head, _, rest = rest.partition(b"\r\n\r\n")
-                first, *lines = head.decode("latin-1").split("\r\n")
-                method, target, _ = first.split(" ", 2)
-                headers = {}
-                for line in lines:
-                    name, _, value = line.partition(":")
-                    headers[name.strip().lower()] = value.strip()
-                try:
-                    rest = self._request(connection, method, target, headers, rest)
-                except (OSError, _Closed):
-                    return
+        with contextlib.closing(connection), connection.makefile("rb") as stream:
+            try:
+                while True:
+                    method, target, _ = _line(stream).split(" ", 2)
+                    headers = {}
+                    while line := _line(stream):
+                        name, _, value = line.partition(":")
+                        headers[name.strip().lower()] = value.strip()
+                    self._request(connection, stream, method, target, headers)
+            except (OSError, _Closed):
+                return
 
     def _request(
         self,
         connection: socket.socket,
+        stream: io.BufferedReader,
         method: str,
         target: str,
         headers: dict[str, str],
-        rest: bytes,
-    ) -> bytes:
+    ) -> None:
         parts = urlsplit(target)
         path = unquote(parts.path).lstrip("/")
         query = {name: v[-1] for name, v in parse_qs(parts.query, keep_blank_values=True).items()}
@@ -132,7 +166,7 @@ class ObjectServer:
             time.sleep(fault.delay_s)
         if headers.get("expect", "").lower() == "100-continue":
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        received, rest = self._receive(connection, headers, rest)
+        received = self._receive(stream, headers, query)
         try:
             if fault is not None and fault.status:
                 self._say(connection, method, fault.status, fault.code)
@@ -141,8 +175,8 @@ class ObjectServer:
             else:
                 self._act(connection, method, bucket, key, query, headers, received, fault)
         finally:
-            received.unlink(missing_ok=True)
-        return rest
+            if "partNumber" not in query:
+                received.unlink(missing_ok=True)
 
     def _fault(self, method: str, key: str) -> Fault | None:
         with self._lock:
@@ -161,29 +195,30 @@ class ObjectServer:
         return time.time() + self.clock_ahead_s
 
     def _receive(
-        self, connection: socket.socket, headers: dict[str, str], rest: bytes
-    ) -> tuple[Path, bytes]:
-        """Put a request's body into a file."""
-        partial = self.folder / ".partial" / secrets.token_hex(8)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        if "chunked" in headers.get("transfer-encoding", "") or "aws-chunked" in headers.get(
-            "content-encoding", ""
-        ):
+        self, stream: io.BufferedReader, headers: dict[str, str], query: dict[str, str]
+    ) -> Path:
+        """Put a request's body into a file, or where it belongs in one."""
+        if "chunked" in headers.get("transfer-encoding", "").replace("aws-chunked", ""):
             raise _Closed
-        left = int(headers.get("content-length", "0"))
-        buffer = memoryview(bytearray(min(_BUFFER, max(left, 1))))
-        with partial.open("wb", buffering=0) as out:
-            first, rest = rest[:left], rest[left:]
-            out.write(first)
-            left -= len(first)
-            while left:
-                count = connection.recv_into(buffer[: min(left, len(buffer))])
-                if not count:
-                    partial.unlink()
-                    raise _Closed
-                out.write(buffer[:count])
-                left -= count
-        return partial, rest
+        is_framed = headers.get("x-amz-content-sha256", "").startswith("STREAMING-")
+        length = headers.get("x-amz-decoded-content-length" if is_framed else "content-length", "0")
+        partial, at = self.folder / ".partial" / secrets.token_hex(8), 0
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if "partNumber" in query:
+            upload = self._uploads[query["uploadId"]]
+            partial, at = upload.place(int(query["partNumber"]), int(length))
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as out:
+            out.seek(at)
+            try:
+                if is_framed:
+                    _unframe(stream, out)
+                else:
+                    _copy(stream, out, int(length))
+            except _Closed:
+                if "partNumber" not in query:
+                    partial.unlink(missing_ok=True)
+                raise
+        return partial
 
     def _act(
         self,
@@ -201,19 +236,17 @@ class ObjectServer:
             self._bucket(connection, method, bucket, query)
         elif method == "POST" and "uploads" in query:
             upload = secrets.token_hex(8)
-            self._uploads[upload] = {}
+            self._uploads[upload] = _Upload(self.folder / ".partial" / upload)
             self._xml(
                 connection,
                 "InitiateMultipartUploadResult",
                 f"<Bucket>{bucket}</Bucket><Key>{escape(key)}</Key><UploadId>{upload}</UploadId>",
             )
         elif method == "PUT" and "partNumber" in query:
-            part = self.folder / ".partial" / f"{query['uploadId']}-{query['partNumber']}"
-            received.rename(part)
-            self._uploads[query["uploadId"]][int(query["partNumber"])] = part
             self._plain(connection, 200, etag=True)
         elif method == "POST" and "uploadId" in query:
-            self._join(path, query["uploadId"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._uploads.pop(query["uploadId"]).join().rename(path)
             self._xml(connection, "CompleteMultipartUploadResult", f"<Key>{escape(key)}</Key>")
         elif method == "PUT":
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,17 +269,6 @@ class ObjectServer:
         else:
             self._say(connection, method, 400, "NotImplemented")
 
-    def _join(self, path: Path, upload: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / ".partial" / secrets.token_hex(8)
-        with partial.open("wb") as out:
-            for _, part in sorted(self._uploads.pop(upload).items()):
-                with part.open("rb") as source:
-                    while data := source.read(_BUFFER):
-                        out.write(data)
-                part.unlink()
-        partial.rename(path)
-
     def _bucket(
         self, connection: socket.socket, method: str, bucket: str, query: dict[str, str]
     ) -> None:
@@ -261,17 +283,15 @@ class ObjectServer:
 
     def _list(self, connection: socket.socket, bucket: str, query: dict[str, str]) -> None:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-        after = query.get("continuation-token") or query.get("start-after") or ""
+        after = next(
+            (query[n] for n in ("continuation-token", "start-after", "marker") if n in query), ""
+        )
         most = int(query.get("max-keys", "1000"))
         top = self.folder / bucket
-        start = top / prefix.rpartition("/")[0]
-        keys = sorted(p.relative_to(top).as_posix() for p in start.rglob("*") if p.is_file())
         rows: list[str] = []
         folders: dict[str, None] = {}
         last, more = "", False
-        for key in keys:
-            if not key.startswith(prefix) or key <= after:
-                continue
+        for key in _keys(top, "", prefix, after):
             rest = key[len(prefix) :]
             if delimiter and delimiter in rest:
                 folders[prefix + rest.partition(delimiter)[0] + delimiter] = None
@@ -296,7 +316,7 @@ class ObjectServer:
         common = "".join(
             f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in folders
         )
-        token = f"<NextContinuationToken>{escape(last)}</NextContinuationToken>" if more else ""
+        token = "".join(f"<{n}>{escape(last)}</{n}>" for n in _NEXT) if more else ""
         self._xml(
             connection,
             "ListBucketResult",
@@ -376,3 +396,49 @@ class ObjectServer:
 
 class _Closed(Exception):
     """The connection ends here."""
+
+
+def _keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
+    """The keys below a folder that begin with `prefix` and come after `after`, in order.
+
+    What cannot hold one is not looked into: a page costs what is on it.
+    """
+    try:
+        found = sorted(e.name + "/" * e.is_dir(follow_symlinks=False) for e in os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in found:
+        key = base + name
+        if not name.endswith("/"):
+            if key.startswith(prefix) and key > after:
+                yield key
+        elif (key > after or after.startswith(key)) and (
+            key.startswith(prefix) or prefix.startswith(key)
+        ):
+            yield from _keys(folder / name, key, prefix, after)
+
+
+def _copy(stream: io.BufferedReader, out: io.FileIO, length: int) -> None:
+    buffer = memoryview(bytearray(min(_BUFFER, max(length, 1))))
+    while length:
+        count = stream.readinto1(buffer[: min(length, len(buffer))])
+        if not count:
+            raise _Closed
+        out.write(buffer[:count])
+        length -= count
+
+
+def _unframe(stream: io.BufferedReader, out: io.FileIO) -> None:
+    """A body in signed pieces (`aws-chunked`), each after a line with its length."""
+    while length := int(_line(stream).partition(";")[0], 16):
+        _copy(stream, out, length)
+        _line(stream)
+    while _line(stream):
+        pass
+
+
+def _line(stream: io.BufferedReader) -> str:
+    line = stream.readline().decode("latin-1")
+    if not line.endswith("\n"):
+        raise _Closed
+    return line.rstrip("\r\n")

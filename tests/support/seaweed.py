@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import subprocess
@@ -19,8 +20,16 @@ KEY = Credentials("test-key", "test-secret-of-some-length")
 
 
 @contextlib.contextmanager
-def seaweed(folder: Path, *, identities: list[dict[str, object]] | None = None) -> Iterator[str]:
-    """Run one; yields its endpoint. It has a bucket `snapshots`."""
+def seaweed(
+    folder: Path,
+    *,
+    identities: list[dict[str, object]] | None = None,
+    signing_key: bytes | None = None,
+) -> Iterator[str]:
+    """Run one; yields its endpoint. It has a bucket `snapshots`.
+
+    With a signing key (32 bytes) it lends temporary credentials: a token service at the same address.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     own = {
         "name": "test",
@@ -29,6 +38,10 @@ def seaweed(folder: Path, *, identities: list[dict[str, object]] | None = None) 
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [own, *(identities or [])]}))
+    lends = []
+    if signing_key is not None:
+        lends = [f"-s3.iam.config={folder / 'iam.json'}"]
+        (folder / "iam.json").write_text(json.dumps(_token_service(signing_key)))
     (folder / "data").mkdir(exist_ok=True)
     ports = {
         name: free_port()
@@ -41,7 +54,7 @@ def seaweed(folder: Path, *, identities: list[dict[str, object]] | None = None) 
         str(Path(sys.executable).parent / "weed"), "-logtostderr=true", "server",
         f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         *(f"-{name}={port}" for name, port in ports.items()),
-        "-filer", "-s3", f"-s3.config={config}", "-s3.iam=false", "-s3.port.iceberg=0",
+        "-filer", "-s3", f"-s3.config={config}", "-s3.iam=false", *lends, "-s3.port.iceberg=0",
         "-s3.port.lance=0", "-master.telemetry=false", "-master.electionTimeout=1s",
         "-master.volumeSizeLimitMB=1024", "-volume.max=0", "-volume.index=leveldb",
         "-volume.preStopSeconds=0",
@@ -59,6 +72,16 @@ def seaweed(folder: Path, *, identities: list[dict[str, object]] | None = None) 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _token_service(signing_key: bytes) -> dict[str, object]:
+    return {
+        "sts": {
+            "tokenDuration": "1h", "maxSessionLength": "12h", "issuer": "tests",
+            "signingKey": base64.b64encode(signing_key).decode(),
+        },
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+    }  # fmt: skip
 
 
 def _until_ready(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -126,6 +128,61 @@ def test_a_create_whose_answer_was_lost_is_known_again(
     with pytest.raises(AlreadyThere):
         store.put("lease", b"another's", new=True)
     assert store.get("lease") == b"mine"
+
+
+def test_a_store_that_cannot_create_conditionally(store: S3Store, server: ObjectServer) -> None:
+    refusal = Fault(method="PUT", status=501, code="NotImplemented")
+    server.faults.append(refusal)
+    store.put("format.json", b"mine", new=True)
+    assert store.get("format.json") == b"mine"
+    refusal.times = 1
+    with pytest.raises(AlreadyThere):
+        store.put("format.json", b"another's", new=True)
+    assert store.get("format.json") == b"mine"
+
+
+def test_whether_an_unanswered_create_was_ours_is_not_guessed(
+    store: S3Store, server: ObjectServer
+) -> None:
+    server.faults += [
+        Fault(method="PUT", lose_answer=True),
+        Fault(method="GET", status=403, code="AccessDenied", times=100),
+    ]
+    with pytest.raises(Refused):
+        store.put("lease", b"mine", new=True)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html><body>Please log in</body></html>",
+        b"<ListBucketResult></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>other/key</Key>"
+        b"<Size>1</Size><LastModified>2026-11-26T00:00:00Z</LastModified></Contents></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>false</IsTruncated>",
+    ],
+    ids=["a login page", "nothing", "no token", "what was not asked for", "half"],
+)
+def test_a_page_that_is_no_listing_is_never_an_empty_one(page: bytes) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(page)}\r\n\r\n".encode()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    while connection.recv(4000):
+                        connection.sendall(head + page)
+
+    threading.Thread(target=serve, daemon=True).start()
+    lying = S3Store(
+        endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}", bucket="b", prefix="some",
+        credentials=CREDENTIALS, pause=lambda seconds: None,
+    )  # fmt: skip
+    with listener, pytest.raises(StoreError, match="listing"):
+        list(lying.list(""))
 
 
 def test_a_clock_that_is_off_by_a_day(tmp_path: Path) -> None:
