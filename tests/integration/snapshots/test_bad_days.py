@@ -74,7 +74,7 @@ def test_a_store_that_stumbles(tmp_path: Path) -> None:
             Fault(key="packs/", cut_after=70_000, times=3),
             Fault(key="packs/", status=503, code="SlowDown", times=3),
             Fault(key="index/", cut_after=10, times=2),
-            Fault(key="packs/", delay_s=0.3, times=3),
+            Fault(key="packs/", delay_s=0.3, times=1),
         ]
         report = Restore(repository, kept, tmp_path / "back").run()
         assert report.problems == []
