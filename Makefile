@@ -9,7 +9,7 @@ BIN := .venv/bin
 # dealt out test by test (tests/conftest.py): it fills up what long files have left uneven.
 TEST_ORDER := unit architecture simcloud workflows replay contract sync endpoint integration browser chaos
 # Tests wait more than they compute: three processes share them even on two cores. ARGS="-n 0" for one.
-WORKERS ?= 3
+WORKERS ?= 2
 TEST_DIRS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py tests/*/*/*/test_*.py)))
 TEST_ROOTS := $(sort $(foreach dir,$(TEST_DIRS),tests/$(word 2,$(subst /, ,$(dir)))))
 TESTS = $(filter $(TEST_ROOTS),$(addprefix tests/,$(TEST_ORDER))) \

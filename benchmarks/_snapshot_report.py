@@ -21,7 +21,6 @@ _FASTER = {
     "tar_lz4_s5cmd": {"first": 3.0, "restore": 4.0},
 }
 _CPU_A_GB = 2.0
-_UPLOAD = {"faster": 3.0, "cpu_s_per_gb": 0.35}
 _SCAN_S = 1.0
 _AVOIDED = 92.0
 _RSS_MB = 600.0
@@ -141,36 +140,6 @@ def job_targets(tools: Mapping[str, Figures], facts: Facts) -> list[Target]:
         ]
     name = "P6 changed10: of the upload avoided"
     return [*targets, _target(name, avoided(tools, OURS, facts), _AVOIDED, "%")]
-
-
-def upload_section(found: Mapping[str, Sequence[Cost]], size: int, versions: str) -> Section:
-    """The table of the clients alone."""
-    return Section(
-        title=f"{size / 1e9:.2f} GB put into the store, from a file in the page cache",
-        columns=["client", "GB/s", "best", "CPU s/GB", "server's CPU s/GB"],
-        rows=[
-            [
-                name,
-                size / 1e9 / median(cost.wall_s for cost in costs),
-                size / 1e9 / min(cost.wall_s for cost in costs),
-                median(cost.cpu_s for cost in costs) / (size / 1e9),
-                median(cost.server_s for cost in costs) / (size / 1e9),
-            ]
-            for name, costs in found.items()
-        ],
-        note=f"ours: the client of the engine, in a process that stays; {versions}",
-    )
-
-
-def upload_targets(found: Mapping[str, Sequence[Cost]], size: int) -> list[Target]:
-    """P6 of the client."""
-    wall = {name: median(cost.wall_s for cost in costs) for name, costs in found.items()}
-    ours = median(cost.cpu_s for cost in found[OURS]) / (size / 1e9)
-    ratio = wall["s5cmd"] / wall[OURS] if "s5cmd" in wall else None
-    return [
-        _target("P6 upload client: times as fast as s5cmd", ratio, _UPLOAD["faster"], "x"),
-        _target("P6 upload client: CPU", ours, _UPLOAD["cpu_s_per_gb"], "s/GB", "less"),
-    ]
 
 
 def scan_section(found: Mapping[str, Sequence[Cost]], files: int) -> Section:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import mmap
 import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
-from benchmarks._snapshot_servers import BUCKET, Server
 from benchmarks._snapshot_tools import Cost, Failed, Job
 from dumont.snapshots.backup import Backup
 from dumont.snapshots.repository import LATEST, Repository
 from dumont.snapshots.restore import Restore
 from dumont.snapshots.scan import walk
-from dumont.storage.s3 import Credentials, S3Store
 from dumont.storage.url import from_url
-
-_PART = 32 << 20
-_CONNECTIONS = 4
 
 Environment = dict[str, str]
 
@@ -68,7 +62,7 @@ def _prepare(url: str, environment: tuple[tuple[str, str], ...], secret: Path, s
     _opened(url, environment, secret, state)
 
 
-@cache
+@lru_cache(maxsize=1)
 def _opened(
     url: str, environment: tuple[tuple[str, str], ...], secret: Path, state: Path
 ) -> Repository:
@@ -124,27 +118,3 @@ def walked(path: Path) -> Cost:
             pass
 
     return measured(work)
-
-
-def uploaded(endpoint: str, credentials: Credentials, prefix: str, path: Path) -> Cost:
-    """Put a file into the store in parts, as packs are sent."""
-    store = S3Store(endpoint=endpoint, bucket=BUCKET, prefix=prefix, credentials=credentials)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as whole:
-        view = memoryview(whole)
-        with view, ThreadPoolExecutor(_CONNECTIONS) as pool:
-
-            def put(at: int) -> None:
-                with view[at : at + _PART] as part:
-                    store.put(f"{at:012d}", part)
-
-            def work() -> None:
-                list(pool.map(put, range(0, len(view), _PART)))
-
-            return measured(work)
-
-
-def upload(pool: ProcessPoolExecutor, server: Server, prefix: str, path: Path) -> Cost:
-    """`uploaded`, in the process that stays."""
-    server_s = server.cpu_s()
-    found = pool.submit(uploaded, server.endpoint, server.credentials, prefix, path).result()
-    return Cost(found.wall_s, found.cpu_s, found.rss_mb, server.cpu_s() - server_s)

@@ -160,8 +160,15 @@ class Program:
 
 def dumont(job: Job) -> Tool:
     """Our command."""
-    snap = [sys.executable, "-m", "dumont.snapshots.command"]
-    where = ["--store", job.url, "--secret-file", job.secret, "--state", job.folder / "state"]
+    snap: list[str | Path] = [sys.executable, "-m", "dumont.snapshots.command"]
+    where: list[str | Path] = [
+        "--store",
+        job.url,
+        "--secret-file",
+        job.secret,
+        "--state",
+        job.folder / "state",
+    ]
     return Program(
         job,
         prepare_command=[*snap, "init", *where],
@@ -237,14 +244,6 @@ def rclone(job: Job) -> Tool:
             "RCLONE_CONFIG_BENCH_ENV_AUTH": "true",
         },
     )
-
-
-def s5cmd_put(job: Job) -> Cost:
-    """Put one file with s5cmd, in many parts at once."""
-    key = f"s3://{BUCKET}/{job.prefix}/file"
-    command = ["s5cmd", "--endpoint-url", job.server.endpoint, "--numworkers", "32", "cp", "-c", "32",
-               "-p", "16", job.workspace, key]  # fmt: skip
-    return run(command, environment=job.environment, folder=job.folder, server=job.server)
 
 
 def version_of(name: str) -> str:

@@ -26,7 +26,7 @@ from benchmarks import _harness, _snapshot_servers
 from benchmarks import _snapshot_report as form
 from benchmarks import _snapshot_resident as resident
 from benchmarks import _snapshot_tools as tools
-from benchmarks._harness import Report, Target
+from benchmarks._harness import Report, Section, Target
 from benchmarks._servers import ROOT
 from benchmarks._snapshot_servers import Server
 from benchmarks._snapshot_tools import Cost, Failed, Job, Tool
@@ -34,7 +34,6 @@ from benchmarks._snapshot_workspace import Digests, Facts, Workspace, digests, s
 
 _MEMORY = Path("/dev/shm")
 _SCANNED = 100_000
-_MEGABYTE = 1_000_000
 
 
 @dataclass
@@ -172,30 +171,6 @@ def _report_job(run: Run, facts: Facts, found: dict[str, form.Found]) -> None:
 # Its parts ------------------------------------------------------------------------------------
 
 
-def _upload(run: Run) -> None:
-    path = run.folder / "upload"
-    size = int(run.given.gb * 1e9 / 2)
-    with path.open("wb") as file:
-        for _ in range(size // _MEGABYTE):
-            file.write(os.urandom(_MEGABYTE))
-    found: dict[str, list[Cost]] = {}
-    missing = tools.missing("tar_lz4_s5cmd")
-    for number in range(run.given.repeat + 1):
-        costs = {form.OURS: resident.upload(run.pool, run.server, "ours", path)}
-        run.server.wipe("ours")
-        if not missing:
-            costs["s5cmd"] = tools.s5cmd_put(run.job("s5cmd", path))
-            run.server.wipe("s5cmd")
-        for name, cost in costs.items():
-            found.setdefault(name, []).extend([cost] if number else [])
-        run.report.say(f"upload: { {name: round(cost.wall_s, 2) for name, cost in costs.items()} }")
-    path.unlink()
-    version_ = tools.version_of("tar_lz4_s5cmd")
-    run.report.add(form.upload_section(found, size // _MEGABYTE * _MEGABYTE, version_))
-    run.report.targets += form.upload_targets(found, size)
-    run.report.figures["upload"] = {n: [asdict(c) for c in costs] for n, costs in found.items()}
-
-
 def _scan(run: Run) -> None:
     folder = run.folder / "scanned"
     for number in range(_SCANNED):
@@ -222,23 +197,28 @@ def _scan(run: Run) -> None:
     run.report.figures["scan"] = {n: [asdict(c) for c in costs] for n, costs in found.items()}
 
 
-def _codecs(run: Run) -> None:
-    """`make bench-codecs` has the tables; its promises belong here too."""
-    file = run.folder / "codecs.json"
-    command = [sys.executable, "-m", "benchmarks.codecs", "--json", str(file)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    found = json.loads(file.read_text())
-    for each in found["targets"]:
-        del each["met"]
-        run.report.targets.append(Target(**{**each, "name": f"P6 {each['name']}"}))
-    run.report.figures["codecs"] = found["tables"]
+def _other(name: str, *arguments: str) -> Callable[[Run], None]:
+    """A benchmark of its own, whose promises belong here too."""
+
+    def part(run: Run) -> None:
+        file = run.folder / f"{name}.json"
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file), *arguments]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        found = json.loads(file.read_text())
+        for each in found["targets"]:
+            del each["met"]
+            each["name"] = f"P6 {name}: {each['name']}"
+            run.report.targets.append(Target(**each))
+        run.report.sections += [Section(**table) for table in found["tables"]]
+
+    return part
 
 
 PARTS: dict[str, Callable[[Run], None]] = {
     "job": _job,
-    "upload": _upload,
     "scan": _scan,
-    "codecs": _codecs,
+    "transfer": _other("transfer", "--gb", "1", "--repeat", "3"),
+    "codecs": _other("codecs"),
 }
 
 

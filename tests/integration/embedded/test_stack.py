@@ -17,6 +17,7 @@ import pytest
 
 from dumont.cli.embedded.processes import ProcessId
 from dumont.cli.embedded.state import StackStatus, read_status
+from tests.support.one_start import one_start
 
 READY = "Ctrl-C stops everything"
 PATIENCE_S = 150
@@ -40,6 +41,10 @@ class Demo:
 
     def start(self) -> str:
         """Start it and wait for its summary, which is returned."""
+        with one_start():
+            return self._start()
+
+    def _start(self) -> str:
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dumont.cli", "demo", "--state", str(self.state)],

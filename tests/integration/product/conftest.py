@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.one_start import one_start
+
 ROOT = Path(__file__).resolve().parents[3]
 DUMONT = Path(sys.executable).with_name("dumont")
 
@@ -69,13 +71,18 @@ def product() -> Iterator[Product]:
         "COLUMNS": "200",
     }
     log = (folder / "demo.log").open("w+")
-    demo = subprocess.Popen(
-        [str(DUMONT), "demo", "--state", str(folder / "s"), "--boot-seconds", "0.5,1.5"],
-        env=env, cwd=home, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
     made = Product(folder / "s", home, env)
+    with one_start():
+        demo = subprocess.Popen(
+            [str(DUMONT), "demo", "--state", str(folder / "s"), "--boot-seconds", "0.5,1.5"],
+            env=env, cwd=home, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            _wait_until_up(made, demo, folder / "demo.log")
+        except BaseException:
+            demo.kill()
+            raise
     try:
-        _wait_until_up(made, demo, folder / "demo.log")
         yield made
     finally:
         demo.send_signal(signal.SIGINT)

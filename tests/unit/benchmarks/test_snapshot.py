@@ -127,13 +127,6 @@ def test_the_library_is_compared_under_a_name_of_its_own() -> None:
     json.dumps(tools)
 
 
-def test_clients_without_a_peer_promise_nothing() -> None:
-    costs = {"dumont": [Cost(0.5, 0.3, 100.0)]}
-    assert [t.met for t in form.upload_targets(costs, 1_000_000_000)] == [None, True]
-    costs["s5cmd"] = [Cost(1.0, 2.6, 100.0)]
-    assert [t.met for t in form.upload_targets(costs, 1_000_000_000)] == [False, True]
-
-
 def test_a_restore_that_is_not_the_same_fails() -> None:
     snapshot.compare({"a": "1"}, {"a": "1"})
     for wrong in ({"a": "2"}, {}, {"a": "1", "b": "1"}):
