@@ -51,12 +51,12 @@ class Found:
         }
 
 
-def ratios(tools: Mapping[str, Figures], ours: str) -> Figures:
-    """How many times as long each other tool takes."""
+def ratios(tools: Mapping[str, Figures], ours: str, figure: str = "wall_s") -> Figures:
+    """How many times as much of a figure each other tool takes."""
     own = tools.get(ours, {})
     return {
         name: {
-            phase: round(figures[phase]["wall_s"] / own[phase]["wall_s"], 2)
+            phase: round(figures[phase][figure] / own[phase][figure], 2)
             if phase in figures and phase in own
             else None
             for phase in PHASES

@@ -155,7 +155,8 @@ def _report_job(run: Run, facts: Facts, found: dict[str, form.Found]) -> None:
     versions = {name: tools.version_of(name) for name in tools.PEERS}
     both = {ours: form.ratios(figures, ours) for ours in (form.OURS, form.RESIDENT)}
     report.sections += form.job_sections(figures, versions, facts, run.server.kind)
-    report.add(form.ratio_section(both))
+    cpu = form.ratios(figures, form.OURS, "cpu_s")
+    report.add(form.ratio_section({**both, f"{form.OURS}, CPU": cpu}))
     report.targets += form.job_targets(figures, facts)
     report.figures.update(
         workspace=asdict(facts),
@@ -164,6 +165,7 @@ def _report_job(run: Run, facts: Facts, found: dict[str, form.Found]) -> None:
         tools=figures,
         ratios_vs=both[form.OURS],
         ratios_vs_resident=both[form.RESIDENT],
+        cpu_ratios_vs=cpu,
         upload_avoided_percent={name: form.avoided(figures, name, facts) for name in figures},
     )
 

@@ -384,9 +384,7 @@ class Machine:
                 if workflow.patched(_FAILOVER_KEEPS_RESTORED):
                     await failover.signal(Failover.standby_gone)
                 return
-            if self._protection.standby_is_going:
-                self._protection.standby_is_going = False
-                await self._standby.tell("preempting")
+            await self._pass_on_preemption()
 
     async def _failed_over(self, result: FailoverResult, drill: DrillRequest | None) -> None:
         """Adopt what the machine lives on now, and let the former instance be retired."""
@@ -445,10 +443,13 @@ class Machine:
             )
 
     async def _keep_standby_told(self) -> None:
-        if self._protection.standby_is_going:
-            self._protection.standby_is_going = False
-            await self._standby.tell("preempting")
+        await self._pass_on_preemption()
         await self._standby.keep_told()
+
+    async def _pass_on_preemption(self) -> None:
+        going, self._protection.going_standby = self._protection.going_standby, None
+        if going is not None:
+            await self._standby.tell("preempting", going)
 
     async def _next_try(self) -> None:
         """Stuck: until the next try is due, or news makes it unnecessary."""

@@ -30,8 +30,8 @@ class ProtectionAxis:
 
     def __init__(self, life: Chronicle) -> None:
         self._life = life
-        self.standby_is_going = False
-        """Its own guard says that its provider takes it back."""
+        self.going_standby: str | None = None
+        """The VM whose own guard says that its provider takes it back, until that is passed on."""
 
     def hear_agent(self, news: AgentNews) -> str | None:
         """Take in what an agent said; returns why its guard has redirected, if it has."""
@@ -41,7 +41,8 @@ class ProtectionAxis:
         redirected = None
         home, standby = state.instance, state.standby
         if news.guard is not None and standby and news.instance_id == standby.instance_id:
-            self.standby_is_going = self.standby_is_going or news.guard.preempting
+            if news.guard.preempting:
+                self.going_standby = standby.instance_id
             if news.guard.authority is Authority.STANDBY:
                 redirected = news.guard.cause or "the standby lost the link to the GPU"
         from_home = home is not None and news.instance_id == home.instance_id

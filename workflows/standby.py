@@ -95,7 +95,7 @@ class Standby:
         self._whole = input.whole
         self._kept = input.kept
         self._reports: list[InstanceReport] = []
-        self._preempting = False
+        self._preempting: str | None = None
         self._released = False
         self._tries = 0
         self._events = 0
@@ -128,9 +128,9 @@ class Standby:
         self._reports.append(report)
 
     @workflow.signal
-    def preempting(self) -> None:
-        """The VM itself says that Google takes it back in 30 seconds."""
-        self._preempting = True
+    def preempting(self, instance_id: str = "") -> None:
+        """A VM itself says that Google takes it back in 30 seconds; without an id, the one of now."""
+        self._preempting = instance_id
 
     @workflow.signal
     def release(self) -> None:
@@ -321,7 +321,7 @@ class Standby:
         await workflow.wait_condition(
             lambda: (
                 self._released
-                or self._preempting
+                or self._is_taken_back(standby)
                 or bool(self._reports)
                 or self._mirror_is_due()
                 or workflow.info().is_continue_as_new_suggested()
@@ -330,10 +330,12 @@ class Standby:
         reports, self._reports = self._reports, []
         lost = [report for report in reports if _is_lost(standby, report)]
         moved = _moved(standby, reports)
-        if self._preempting or lost:
-            self._preempting = False
+        if self._is_taken_back(standby) or lost:
+            self._preempting = None
             gone = any(report.presence is Presence.GONE for report in lost)
             await self._lost(standby, has_disk=not gone)
+            if self._preempting == standby.instance_id:
+                self._preempting = None  # a guard says it as often as it says anything
         elif moved is not None:
             await self._moved_to(standby, moved)
 
@@ -495,9 +497,14 @@ class Standby:
 
     def _is_going(self, standby: ActiveStandby | None) -> bool:
         """Whether there is unread news that this VM, not an earlier one, is lost or being taken back."""
-        return self._preempting or any(
+        return self._is_taken_back(standby) or any(
             standby is not None and _is_lost(standby, report) for report in self._reports
         )
+
+    def _is_taken_back(self, standby: ActiveStandby | None) -> bool:
+        """Its own guard says so. What an earlier VM's says late must not cost the next one its life."""
+        of = self._preempting
+        return of == "" or (standby is not None and of == standby.instance_id)
 
     def _mirror_is_due(self) -> bool:
         return (
@@ -559,7 +566,7 @@ class Standby:
     async def _continue_as_new(self) -> None:
         """Start a fresh history when nothing is unread."""
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if self._released or self._reports or self._preempting:
+        if self._released or self._reports or self._is_taken_back(self._standby):
             return
         workflow.continue_as_new(
             StandbyInput(

@@ -323,6 +323,29 @@ async def test_a_standby_that_is_taken_back_is_replaced_and_work_goes_on(stage: 
     assert stage.vms.vms == {}
 
 
+async def test_a_preemption_that_is_told_twice_costs_one_standby(stage: Stage) -> None:
+    handle, state = await start(stage)
+    first = state.standby
+    assert first is not None
+    keeper = stage.env.client.get_workflow_handle(f"standby/{protected().machine_id}")
+    await keeper.signal("preempting", first.instance_id)
+    second = (
+        await when(
+            stage,
+            handle,
+            lambda s: s.standby is not None and s.standby.label != first.label,
+            "given another standby",
+        )
+    ).standby
+    assert second is not None
+    await keeper.signal("preempting", first.instance_id)
+    after = await mirrored(stage, handle)
+    assert after.standby is not None
+    assert after.standby.label == second.label
+    await stage.destroy(handle)
+    assert {order.name for order in stage.vms.orders} == {first.label, second.label}
+
+
 async def test_a_standby_that_people_work_on_is_started_again_with_its_disk(
     stage: Stage,
 ) -> None:

@@ -101,6 +101,8 @@ def test_ratios_are_of_medians_and_promises_can_be_missed() -> None:
     assert form.ratios(tools, form.OURS) == {
         "restic": {"first": 6.5, "changed10": 5.0, "unchanged": 3.5, "restore": 4.0}
     }
+    slow = figures(dumont=found(FAST, cpu_s=2.0), restic=found(SLOW, cpu_s=5.0))
+    assert form.ratios(slow, form.OURS, "cpu_s")["restic"]["first"] == 2.5
     said = verdicts(tools)
     assert said["P6 first: times as fast as restic"] is True
     assert said["P6 restore: times as fast as restic"] is False
