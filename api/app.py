@@ -26,6 +26,7 @@ from api.routes import (
     meta,
     offers,
     protection,
+    snapshots,
     ssh_keys,
     webhooks,
 )
@@ -89,7 +90,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_routes(app: FastAPI, services: Services) -> None:
     v1 = APIRouter(prefix=PREFIX)
-    for part in (machines, protection, event_routes, offers, auth, api_keys, ssh_keys):
+    for part in (
+        machines, protection, snapshots, event_routes, offers, auth, api_keys, ssh_keys,
+    ):  # fmt: skip
         v1.include_router(part.router)
     for part in (agent, webhooks, codec, health, meta):
         v1.include_router(part.router)

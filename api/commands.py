@@ -81,7 +81,7 @@ class Commands:
             DependencyUnavailable: Temporal did not confirm. The start may have succeeded all the
                 same; then the workflow writes the machine's row itself.
         """
-        async with self._answering() as client:
+        async with self.answering() as client:
             try:
                 await client.start_workflow(
                     Machine.run,
@@ -103,7 +103,7 @@ class Commands:
             NotFound: No such workflow runs: it never started, or has ended.
             DependencyUnavailable: Nobody accepted it. Ask again with the same `update_id`.
         """
-        async with self._answering() as client:
+        async with self.answering() as client:
             handle = client.get_workflow_handle(machine_workflow_id(machine_id))
             try:
                 await handle.start_update(
@@ -147,7 +147,7 @@ class Commands:
             DumontError: Why it cannot be promised.
             DependencyUnavailable: Temporal or the workers do not answer.
         """
-        async with self._looking_up(within_s=_FLUSH_WAIT_S) as client:
+        async with self.looking_up(within_s=_FLUSH_WAIT_S) as client:
             return await client.execute_workflow(
                 Flush.run,
                 FlushAsk(machine_id=machine_id),
@@ -173,7 +173,7 @@ class Commands:
             DependencyUnavailable: Temporal does not answer.
         """
         prefix, woken = fleet_watch_id(provider, ""), 0
-        async with self._answering() as client:
+        async with self.answering() as client:
             query = "WorkflowType = 'FleetWatch' AND ExecutionStatus = 'Running'"
             async for found in client.list_workflows(query, rpc_timeout=_CALL):
                 if found.id.startswith(prefix):
@@ -189,7 +189,7 @@ class Commands:
             DumontError: What the provider said.
             DependencyUnavailable: Temporal or the workers do not answer.
         """
-        async with self._looking_up() as client:
+        async with self.looking_up() as client:
             return await client.execute_workflow(
                 BrowseOffers.run,
                 ask,
@@ -200,7 +200,7 @@ class Commands:
 
     async def fetch_logs(self, instance_id: str) -> str:
         """The output of an instance. Raises like `browse_offers`."""
-        async with self._looking_up() as client:
+        async with self.looking_up() as client:
             return await client.execute_workflow(
                 FetchLogs.run,
                 instance_id,
@@ -211,7 +211,7 @@ class Commands:
 
     async def provider_accounts(self) -> list[AccountStatus]:
         """Whether providers accept our keys. Raises like `browse_offers`."""
-        async with self._looking_up() as client:
+        async with self.looking_up() as client:
             return await client.execute_workflow(
                 ProviderAccounts.run,
                 id=f"lookup/accounts/{uuid.uuid4()}",
@@ -225,7 +225,7 @@ class Commands:
         Raises:
             DependencyUnavailable: Temporal does not answer.
         """
-        async with self._answering() as client:
+        async with self.answering() as client:
             answer = await client.workflow_service.describe_task_queue(
                 DescribeTaskQueueRequest(
                     namespace=client.namespace,
@@ -244,7 +244,7 @@ class Commands:
 
         Its handlers only note the wish: their result is awaited, for a refusal is one.
         """
-        async with self._answering() as client:
+        async with self.answering() as client:
             try:
                 yield client.get_workflow_handle(machine_workflow_id(machine_id))
             except WorkflowUpdateFailedError as failure:
@@ -258,10 +258,10 @@ class Commands:
                 raise
 
     @asynccontextmanager
-    async def _looking_up(self, *, within_s: float = _LOOKUP_WAIT_S) -> AsyncIterator[Client]:
+    async def looking_up(self, *, within_s: float = _LOOKUP_WAIT_S) -> AsyncIterator[Client]:
         """A client for a workflow whose answer is awaited; its failure is told in our words."""
         try:
-            async with asyncio.timeout(within_s), self._answering() as client:
+            async with asyncio.timeout(within_s), self.answering() as client:
                 try:
                     yield client
                 except WorkflowFailureError as failure:
@@ -270,7 +270,7 @@ class Commands:
             raise _no_worker() from error
 
     @asynccontextmanager
-    async def _answering(self) -> AsyncIterator[Client]:
+    async def answering(self) -> AsyncIterator[Client]:
         """The client; Temporal's own troubles become `DependencyUnavailable`."""
         client = await self._connected()
         try:

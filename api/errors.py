@@ -35,6 +35,7 @@ STATUS: Final[dict[str, int]] = {
     "too_many_attempts": 429,
     "command_error": 400,
     "dependency_unavailable": 503,
+    "storage_error": 502,
     "provider_rate_limited": 503,
     "provider_unavailable": 502,
     "outcome_unknown": 502,

@@ -10,6 +10,7 @@ from activities.market import Browse, Browsed
 from api.commands import Commands
 from api.metrics import Metrics
 from api.remember import Remembered
+from api.snapshot_commands import SnapshotCommands
 from api.stream import Hub
 from dumont.config import Settings
 from dumont.db.api_keys import ApiKeys
@@ -20,6 +21,7 @@ from dumont.db.login_failures import LoginFailures
 from dumont.db.machines import Machines
 from dumont.db.receipts import PostgresReceipts
 from dumont.db.sessions import Sessions
+from dumont.db.snapshots import PostgresSnapshots
 from dumont.db.ssh_keys import SshKeys
 from dumont.db.users import Users
 from dumont.security.keys import Keys, load_or_create_keys
@@ -43,9 +45,11 @@ class Services:
     machines: Machines
     heartbeats: PostgresHeartbeats
     receipts: PostgresReceipts
+    snapshots: PostgresSnapshots
     event_log: EventLog
     hub: Hub
     commands: Commands
+    snapshot_commands: SnapshotCommands
     offers: Remembered[Browse, Browsed]
     codec: EncryptionCodec
     passwords: Passwords
@@ -72,6 +76,7 @@ def compose(settings: Settings) -> Services:
     database = Database(settings.database_url.get_secret_value())
     machines, event_log = Machines(database), EventLog(database)
     metrics = Metrics()
+    commands = Commands(settings, codec_keys=codec_keys)
     return Services(
         settings=settings,
         keys=keys,
@@ -84,6 +89,7 @@ def compose(settings: Settings) -> Services:
         machines=machines,
         heartbeats=PostgresHeartbeats(database),
         receipts=PostgresReceipts(database),
+        snapshots=PostgresSnapshots(database),
         event_log=event_log,
         hub=Hub(
             database=database,
@@ -94,7 +100,8 @@ def compose(settings: Settings) -> Services:
         ),
         # Vast.ai counts searches by the day.
         offers=Remembered(for_s=10),
-        commands=Commands(settings, codec_keys=codec_keys),
+        commands=commands,
+        snapshot_commands=SnapshotCommands(commands),
         codec=EncryptionCodec(codec_keys),
         passwords=Passwords(),
         access_tokens=AccessTokens(

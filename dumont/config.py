@@ -78,6 +78,37 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(
         default=None, validation_alias="AWS_SECRET_ACCESS_KEY", description="Secret of the store."
     )
+    s3_region: str = Field(
+        default="us-east-1", validation_alias="AWS_REGION", description="Region of the store."
+    )
+    s3_machines_url: str | None = Field(
+        default=None,
+        description="Where rented machines reach the store; S3_ENDPOINT_URL when unset.",
+    )
+    s3_lending: Literal["sts", "b2", "r2"] = Field(
+        default="sts",
+        description="Who makes the credentials that rented machines get, for their owner's prefix and "
+        "for hours: a token service (Amazon's, MinIO's, SeaweedFS's, Ceph's), Backblaze's application "
+        "keys, or Cloudflare's API.",
+    )
+    sts_url: str | None = Field(
+        default=None,
+        validation_alias="STS_ENDPOINT_URL",
+        description="The token service, where it is not at S3_ENDPOINT_URL: "
+        "https://sts.REGION.amazonaws.com for Amazon.",
+    )
+    s3_role_arn: str | None = Field(
+        default=None,
+        description="The role that is lent, narrowed to one prefix; Amazon needs one.",
+    )
+    r2_account_id: str | None = Field(
+        default=None, validation_alias="R2_ACCOUNT_ID", description="Cloudflare account of R2."
+    )
+    r2_api_token: SecretStr | None = Field(
+        default=None,
+        validation_alias="R2_API_TOKEN",
+        description="Cloudflare API token that may edit R2, for its temporary credentials.",
+    )
     state_dir: Path = Field(
         default=Path(".dumont"),
         description="Where keys are kept and, for the embedded stack, all state and logs.",
@@ -165,7 +196,10 @@ class Settings(BaseSettings):
         prefix(env=value)
         return value
 
-    @field_validator("vast_url", "api_url", "gcp_url", "temporal_ui_url", "s3_url", "agent_api_url")
+    @field_validator(
+        "vast_url", "api_url", "gcp_url", "temporal_ui_url", "s3_url", "s3_machines_url", "sts_url",
+        "agent_api_url",
+    )  # fmt: skip
     @classmethod
     def _url(cls, value: str | None) -> str | None:
         if value is None or value == "":
@@ -174,7 +208,10 @@ class Settings(BaseSettings):
             raise ValueError(f"must start with http:// or https://, not {value!r}")
         return value.rstrip("/")
 
-    @field_validator("gcp_project", "agent_api_url", mode="before")
+    @field_validator(
+        "gcp_project", "agent_api_url", "s3_machines_url", "sts_url", "s3_role_arn", "r2_account_id",
+        "r2_api_token", mode="before",
+    )  # fmt: skip
     @classmethod
     def _unset(cls, value: Any) -> Any:
         """An empty variable, as compose files pass it on, is one that is not set."""

@@ -5,7 +5,8 @@ Activities receive these; adapters implement them; they meet in `worker/compose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -26,6 +27,15 @@ from dumont.domain.machine import MachineSpec, MachineState
 from dumont.domain.offers import GpuRequirement, Offer
 from dumont.domain.protection import AgentRole, ProtectionReport
 from dumont.domain.receipts import Receipt
+from dumont.domain.snapshots import (
+    ChangeTotals,
+    FileChange,
+    FileEntry,
+    PruneResult,
+    SnapshotHealth,
+    SnapshotPolicy,
+    SnapshotRecord,
+)
 
 
 class InstanceProvider(Protocol):
@@ -245,6 +255,149 @@ class MachineAgent(Protocol):
         Raises:
             NotReady: One of them cannot be reached, or it did not end in time.
         """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineGrant:
+    """What a machine's snapshot engine may use, for a while. Secret: it goes into no payload or log."""
+
+    environment: dict[str, str] = field(repr=False)
+    """Where the repository is and what opens it, as `dumont-snap` reads it from its environment."""
+    credentials: dict[str, Any] | None = field(repr=False)
+    """For the store; None where it needs none."""
+    lasts_s: float
+    """When they expire, seconds from now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOrder:
+    """One command of `dumont-snap`."""
+
+    words: tuple[str, ...]
+    folder: str | None = None
+    """Its last argument: a folder of the workspace, relative; empty for the workspace itself."""
+
+
+class MachineEngine(Protocol):
+    """The snapshot engine on a machine, reached over SSH with the machine's own host key."""
+
+    async def run(
+        self,
+        address: SshAddress,
+        *,
+        machine_id: str,
+        order: EngineOrder,
+        grant: EngineGrant,
+        renew: Callable[[], Awaitable[EngineGrant]] | None = None,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Run one command; the newest engine is put there first. Returns its result.
+
+        Args:
+            address: Where its sshd listens.
+            machine_id: Whose host key it must prove.
+            order: The command.
+            grant: What it may use.
+            renew: Gives a newer grant before that one expires.
+            on_progress: Called with each line of progress.
+
+        Raises:
+            NotReady: It cannot be reached or did not end; what it has sent is not sent again.
+            AgentRefused: It cannot be done there, or asking again will not help.
+        """
+        ...
+
+
+class Repositories(Protocol):
+    """The repositories of owners in the object store: one each, shared by the owner's machines.
+
+    Every method may raise `DependencyUnavailable` (the store does not answer), `StorageError` (it refuses,
+    or the repository is damaged) and `PreconditionFailed` (this deployment has no store).
+    """
+
+    async def grant(self, owner_id: str, *, holder: str, writes: bool) -> EngineGrant:
+        """Let a machine reach its owner's repository, which is made at the first call."""
+        ...
+
+    async def snapshots(self, owner_id: str) -> list[str]:
+        """Ids of all snapshots that the repository has, oldest first."""
+        ...
+
+    async def verify(self, owner_id: str, snapshot_id: str) -> None:
+        """See that the store holds all that a snapshot needs, as long as it should be.
+
+        Raises:
+            StorageError: It does not; names what is lost.
+        """
+        ...
+
+    async def files(
+        self, owner_id: str, snapshot_id: str, *, folder: str, after: str | None, limit: int
+    ) -> list[FileEntry]:
+        """What is in one folder of a snapshot, in the order of names; at most `limit`."""
+        ...
+
+    async def changes(
+        self, owner_id: str, old: str, new: str, *, limit: int
+    ) -> tuple[ChangeTotals, list[FileChange]]:
+        """What changed between two snapshots: how much in all, and the first of it."""
+        ...
+
+    async def pin(self, owner_id: str, snapshot_id: str, *, pinned: bool) -> None:
+        """Let no rule delete a snapshot, or let rules decide again."""
+        ...
+
+    async def forget(self, owner_id: str, snapshot_ids: Sequence[str]) -> None:
+        """Delete snapshots; `prune` frees their space."""
+        ...
+
+    async def retire(self, owner_id: str, machine_id: str, policy: SnapshotPolicy) -> list[str]:
+        """Delete those of a machine's snapshots that its policy keeps no longer; returns their ids."""
+        ...
+
+    async def prune(self, owner_id: str, *, dry_run: bool) -> PruneResult:
+        """Free what no snapshot needs."""
+        ...
+
+
+class SnapshotStore(Protocol):
+    """What is known of machines' snapshots. The repository is the truth; this is what is shown of it."""
+
+    async def record(self, record: SnapshotRecord) -> None:
+        """Note one that was made, and that making one succeeded; the same twice is one."""
+        ...
+
+    async def record_failure(self, machine_id: str, *, error: str, at: datetime) -> int:
+        """Note a try that failed; returns how many did so in a row. The same time twice is one."""
+        ...
+
+    async def verified(self, machine_id: str, snapshot_id: str, *, at: datetime) -> None:
+        """Note that one was found whole in the store."""
+        ...
+
+    async def pinned(self, machine_id: str, snapshot_id: str, *, pinned: bool) -> None:
+        """Note that no rule deletes one, or that rules decide again."""
+        ...
+
+    async def forgotten(self, machine_id: str, snapshot_ids: Sequence[str]) -> None:
+        """Note that some are deleted."""
+        ...
+
+    async def newest(self, machine_id: str) -> SnapshotRecord | None:
+        """The newest whole one; None when there is none."""
+        ...
+
+    async def find(self, machine_id: str, name: str) -> SnapshotRecord:
+        """One by its id, the beginning of it, or `latest`. Raises NotFound."""
+        ...
+
+    async def policy(self, machine_id: str) -> SnapshotPolicy:
+        """What the owner wants; the default where nothing was said."""
+        ...
+
+    async def health(self, machine_id: str) -> SnapshotHealth:
+        """How it is going."""
         ...
 
 

@@ -28,6 +28,7 @@ from dumont.db.heartbeats import PostgresHeartbeats
 from dumont.db.machine_store import PostgresMachineStore
 from dumont.db.receipts import PostgresReceipts
 from dumont.db.secret_store import PostgresSecretStore
+from dumont.db.snapshots import PostgresSnapshots
 from dumont.domain.agent_config import Beat
 from dumont.domain.errors import PreconditionFailed
 from dumont.domain.fleet import InstanceReport
@@ -47,7 +48,12 @@ from dumont.security.vault import Vault
 from dumont.temporal import search_attributes
 from dumont.temporal.ids import machine_workflow_id, standby_workflow_id
 from dumont.temporal.queues import CONTROL, PROVIDER_GCP, PROVIDER_VAST
-from worker.roles import ControlActivities, ProtectionActivities, VastActivities
+from worker.roles import (
+    ControlActivities,
+    KeepingActivities,
+    ProtectionActivities,
+    VastActivities,
+)
 from workflows.machine import Machine, MachineInput
 from workflows.reconcile import ReconcileInput
 
@@ -72,6 +78,11 @@ class Parts:
         return PostgresReceipts(self.database)
 
     @property
+    def snapshots(self) -> PostgresSnapshots:
+        """What is known of snapshots."""
+        return PostgresSnapshots(self.database)
+
+    @property
     def heartbeats(self) -> PostgresHeartbeats:
         """What agents said last."""
         return PostgresHeartbeats(self.database)
@@ -84,8 +95,15 @@ class Parts:
         )
 
 
-def control_activities(parts: Parts) -> ControlActivities:
-    """Records, and SSH to machines."""
+def control_activities(
+    parts: Parts, *, keeping: KeepingActivities | None = None
+) -> ControlActivities:
+    """Records, and SSH to machines.
+
+    Args:
+        parts: What the process has.
+        keeping: Snapshots, composed beside these.
+    """
     shell = SshShell(secrets=parts.secrets.ensure_machine_secrets)
     agent = SshAgent(shell)
     tools = agent_tools(parts)
@@ -100,6 +118,7 @@ def control_activities(parts: Parts) -> ControlActivities:
             evidence=EvidenceActivities(agent=agent, shell=shell, heartbeats=parts.heartbeats),
             receipts=ReceiptActivities(store=parts.receipts),
         ),
+        keeping=keeping,
     )
 
 

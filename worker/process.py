@@ -34,6 +34,7 @@ from worker.compose import (
     watch_of,
 )
 from worker.compose_gcp import gcp_activities, gcp_provider
+from worker.compose_snapshots import ensure_upkeep, keeping_activities
 from worker.health import health_server
 from worker.roles import control_worker, gcp_worker, vast_worker
 from workflows.fleet_watch import FleetWatch, FleetWatchInput
@@ -96,7 +97,9 @@ async def _worker(
     role: str, parts: Parts, stack: AsyncExitStack, interceptors: Sequence[Interceptor]
 ) -> Worker:
     if role == CONTROL:
-        return control_worker(parts.client, control_activities(parts), interceptors=interceptors)
+        acts = control_activities(parts, keeping=keeping_activities(parts))
+        await ensure_upkeep(parts)
+        return control_worker(parts.client, acts, interceptors=interceptors)
     if role == PROVIDER_VAST:
         provider = vast_provider(parts.settings)
         stack.push_async_callback(provider.aclose)

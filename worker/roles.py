@@ -21,6 +21,9 @@ from activities.mirroring import MirrorActivities
 from activities.readiness import ReadinessActivities
 from activities.receipts import ReceiptActivities
 from activities.records import RecordActivities
+from activities.repository import RepositoryActivities
+from activities.snapshot_upkeep import UpkeepActivities
+from activities.snapshots import SnapshotActivities
 from activities.sweep import SweepActivities
 from activities.takeover import TakeoverActivities
 from activities.vms import VmActivities
@@ -34,7 +37,10 @@ from workflows.lookups import BrowseOffers, FetchLogs, Flush, ProviderAccounts
 from workflows.machine import Machine
 from workflows.provision import Provision
 from workflows.reconcile import Reconcile
+from workflows.repository_lookups import ForgetSnapshot, ListChanges, ListFiles, PinSnapshot
 from workflows.retire import Retire
+from workflows.snapshot_upkeep import PruneRepositories, SnapshotSchedules
+from workflows.snapshots import PruneRepository, RestoreSnapshot, Snapshot
 from workflows.standby import Standby
 
 WORKFLOWS: Final[tuple[type, ...]] = (
@@ -50,6 +56,15 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     Failover,
     Retire,
     Flush,
+    Snapshot,
+    RestoreSnapshot,
+    PruneRepository,
+    ListFiles,
+    ListChanges,
+    PinSnapshot,
+    ForgetSnapshot,
+    SnapshotSchedules,
+    PruneRepositories,
 )
 
 PASSTHROUGH: Final = (
@@ -104,6 +119,35 @@ class ProtectionActivities:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepingActivities:
+    """Snapshots."""
+
+    snapshots: SnapshotActivities
+    repository: RepositoryActivities
+    upkeep: UpkeepActivities
+
+    def served(self) -> list[Callable[..., Any]]:
+        """All of them."""
+        return [
+            self.snapshots.choose_body,
+            self.snapshots.take_snapshot,
+            self.snapshots.record_snapshot,
+            self.snapshots.note_failure,
+            self.snapshots.verify_snapshot,
+            self.snapshots.retire_snapshots,
+            self.snapshots.restore_snapshot,
+            self.snapshots.prune_repository,
+            self.repository.list_files,
+            self.repository.list_changes,
+            self.repository.pin_snapshot,
+            self.repository.forget_snapshot,
+            self.upkeep.align_schedules,
+            self.upkeep.repository_owners,
+            self.upkeep.prune_owner,
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControlActivities:
     """What the `control` queue serves."""
 
@@ -111,6 +155,8 @@ class ControlActivities:
     readiness: ReadinessActivities
     protection: ProtectionActivities | None = None
     """None: machines of this deployment have no standbys."""
+    keeping: KeepingActivities | None = None
+    """None: nothing is kept in an object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +202,7 @@ def control_worker(
             acts.readiness.wait_until_usable,
             acts.readiness.wait_until_reachable,
             *(acts.protection.served() if acts.protection is not None else []),
+            *(acts.keeping.served() if acts.keeping is not None else []),
         ],
         interceptors=interceptors,
         workflows=WORKFLOWS,

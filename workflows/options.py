@@ -111,6 +111,22 @@ MUST: Final = Options(
 )
 """What has to happen however long it takes: ending what costs money."""
 
+STORE: Final = Options(
+    start_to_close_timeout=_seconds(3_600),
+    schedule_to_close_timeout=_seconds(3 * 3_600),
+    heartbeat_timeout=_seconds(20),
+    retry_policy=RetryPolicy(initial_interval=_seconds(2), maximum_interval=_seconds(60)),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+"""Work on a repository in the object store, which may be away for a while."""
+
+ASK_STORE: Final = Options(
+    start_to_close_timeout=_seconds(50),
+    schedule_to_close_timeout=_seconds(55),
+    retry_policy=RetryPolicy(initial_interval=_seconds(0.5), maximum_attempts=2),
+)
+"""A look into a repository while a person waits."""
+
 RECORD: Final = Options(
     start_to_close_timeout=_seconds(10),
     retry_policy=RetryPolicy(initial_interval=_seconds(0.5), maximum_interval=_seconds(30)),

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dumont.cli.commands import account, connect, insight, keys, machines, protect, up
+from dumont.cli.commands import (
+    account,
+    connect,
+    insight,
+    keys,
+    machines,
+    protect,
+    restore,
+    snapshot_policy,
+    snapshots,
+    up,
+)
 from dumont.cli.exit_codes import ExitCode
 from dumont.cli.output import report_error
 from dumont.cli.session import Session, session_of
@@ -75,7 +86,8 @@ def root(
     ctx.obj = Session(server=server)
 
 
-_MACHINES, _ACCOUNT, _STACK = "Machines", "Account", "Servers and stacks"
+_MACHINES, _SNAPSHOTS = "Machines", "Snapshots"
+_ACCOUNT, _STACK = "Account", "Servers and stacks"
 
 app.command("up", rich_help_panel=_MACHINES)(up.up)
 app.command("ls", rich_help_panel=_MACHINES)(machines.ls)
@@ -90,6 +102,14 @@ app.command("failback", rich_help_panel=_MACHINES)(protect.failback)
 app.command("receipts", rich_help_panel=_MACHINES)(protect.receipts)
 app.command("destroy", rich_help_panel=_MACHINES)(machines.destroy)
 app.command("offers", rich_help_panel=_MACHINES)(insight.offers)
+app.command("snapshot", rich_help_panel=_SNAPSHOTS)(snapshots.snapshot)
+app.command("snapshots", rich_help_panel=_SNAPSHOTS)(snapshots.snapshots)
+app.command("restore", rich_help_panel=_SNAPSHOTS)(restore.restore)
+app.command("snapshot-diff", rich_help_panel=_SNAPSHOTS)(snapshots.snapshot_diff)
+app.command("snapshot-pin", rich_help_panel=_SNAPSHOTS)(snapshots.snapshot_pin)
+app.command("snapshot-policy", rich_help_panel=_SNAPSHOTS)(snapshot_policy.snapshot_policy)
+app.command("snapshot-forget", rich_help_panel=_SNAPSHOTS)(snapshots.snapshot_forget)
+app.command("snapshot-prune", rich_help_panel=_SNAPSHOTS)(snapshots.snapshot_prune)
 app.command("login", rich_help_panel=_ACCOUNT)(account.login)
 app.command("logout", rich_help_panel=_ACCOUNT)(account.logout)
 app.command("whoami", rich_help_panel=_ACCOUNT)(account.whoami)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
+from dumont.cli.calls import Calls, body, part
 from dumont.cli.credentials import Server
 from dumont.cli.http import Http
 from dumont.cli.sse import Message, decode, lines
-from dumont.domain.errors import DependencyUnavailable, InvalidInput
 from dumont.domain.protection import Barrier
 from dumont.domain.resources import (
     Accepted,
@@ -35,9 +33,8 @@ from dumont.domain.resources import (
     UserView,
 )
 
-R = TypeVar("R", bound=BaseModel)
-
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,80}")
+if TYPE_CHECKING:
+    from dumont.cli.snapshot_calls import SnapshotCalls
 
 FLUSH_TIMEOUT = httpx.Timeout(connect=5, read=700, write=10, pool=5)
 """Seconds. The server itself waits for a barrier for about eleven minutes."""
@@ -46,7 +43,7 @@ PAGE = 200
 """Items asked for at once: the most the API gives."""
 
 
-class Api:
+class Api(Calls):
     """A server's API.
 
     Every method raises the `DumontError` the server named, or `DependencyUnavailable` when it does
@@ -60,8 +57,8 @@ class Api:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self._http = (
-            Http(server=server, transport=transport)
+        super().__init__(
+            http=Http(server=server, transport=transport)
             if sleep is None
             else Http(server=server, transport=transport, sleep=sleep)
         )
@@ -74,6 +71,13 @@ class Api:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    @property
+    def snapshots(self) -> SnapshotCalls:
+        """What the server does about snapshots, over the same connection."""
+        from dumont.cli.snapshot_calls import SnapshotCalls  # most commands need none of it
+
+        return SnapshotCalls(http=self._http)
 
     # Account
 
@@ -91,11 +95,11 @@ class Api:
 
     def add_ssh_key(self, *, key: SshKeyCreate) -> SshKeyView:
         """Store a public key."""
-        return self._parse(self._http.call("POST", "/ssh-keys", json=_body(key)), SshKeyView)
+        return self._parse(self._http.call("POST", "/ssh-keys", json=body(key)), SshKeyView)
 
     def remove_ssh_key(self, *, key_id: str) -> None:
         """Forget a public key. Machines that have it keep it."""
-        self._http.call("DELETE", f"/ssh-keys/{_part(key_id)}", repeatable=True)
+        self._http.call("DELETE", f"/ssh-keys/{part(key_id)}", repeatable=True)
 
     def api_keys(self) -> list[ApiKeyView]:
         """The owner's API keys, without their secrets."""
@@ -103,11 +107,11 @@ class Api:
 
     def create_api_key(self, *, key: ApiKeyCreate) -> ApiKeyCreated:
         """Make an API key; the only time its secret is seen."""
-        return self._parse(self._http.call("POST", "/api-keys", json=_body(key)), ApiKeyCreated)
+        return self._parse(self._http.call("POST", "/api-keys", json=body(key)), ApiKeyCreated)
 
     def revoke_api_key(self, *, key_id: str) -> None:
         """End an API key at once."""
-        self._http.call("DELETE", f"/api-keys/{_part(key_id)}", repeatable=True)
+        self._http.call("DELETE", f"/api-keys/{part(key_id)}", repeatable=True)
 
     # Machines
 
@@ -126,7 +130,7 @@ class Api:
     def machine(self, *, ref: str, timeout: httpx.Timeout | None = None) -> MachineView:
         """A machine by its name or id."""
         return self._parse(
-            self._http.call("GET", f"/machines/{_part(ref)}", timeout=timeout), MachineView
+            self._http.call("GET", f"/machines/{part(ref)}", timeout=timeout), MachineView
         )
 
     def machines(
@@ -163,7 +167,7 @@ class Api:
 
     def destroy_machine(self, *, ref: str) -> MachineView:
         """Ask for a machine's end; asking twice is the same."""
-        response = self._http.call("DELETE", f"/machines/{_part(ref)}", repeatable=True)
+        response = self._http.call("DELETE", f"/machines/{part(ref)}", repeatable=True)
         return self._parse(response, Accepted).machine
 
     # Protection
@@ -172,8 +176,8 @@ class Api:
         """Ask a machine to fail over on purpose; asked twice by a lost answer, it does it once."""
         response = self._http.call(
             "POST",
-            f"/machines/{_part(ref)}/drill",
-            json=_body(order),
+            f"/machines/{part(ref)}/drill",
+            json=body(order),
             headers={"Idempotency-Key": str(uuid.uuid4())},
             repeatable=True,
         )
@@ -183,7 +187,7 @@ class Api:
         """Let a machine return to its GPU as soon as that has everything."""
         response = self._http.call(
             "POST",
-            f"/machines/{_part(ref)}/fail-back",
+            f"/machines/{part(ref)}/fail-back",
             headers={"Idempotency-Key": str(uuid.uuid4())},
             repeatable=True,
         )
@@ -192,17 +196,17 @@ class Api:
     def flush(self, *, ref: str) -> Barrier:
         """Wait until everything written before is on the standby."""
         response = self._http.call(
-            "POST", f"/machines/{_part(ref)}/flush", repeatable=True, timeout=FLUSH_TIMEOUT
+            "POST", f"/machines/{part(ref)}/flush", repeatable=True, timeout=FLUSH_TIMEOUT
         )
         return self._parse(response, Barrier)
 
     def receipts(self, *, ref: str) -> ReceiptList:
         """The receipts of a machine's failovers, newest first."""
-        return self._read(f"/machines/{_part(ref)}/receipts", ReceiptList)
+        return self._read(f"/machines/{part(ref)}/receipts", ReceiptList)
 
     def receipt(self, *, ref: str, number: int) -> ReceiptView:
         """One of them."""
-        return self._read(f"/machines/{_part(ref)}/receipts/{number}", ReceiptView)
+        return self._read(f"/machines/{part(ref)}/receipts/{number}", ReceiptView)
 
     def machine_events(self, *, ref: str, limit: int | None = None) -> Iterator[EventView]:
         """A machine's events, newest first."""
@@ -210,9 +214,7 @@ class Api:
         left = limit
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            page = self._read(
-                f"/machines/{_part(ref)}/events", EventPage, cursor=cursor, limit=size
-            )
+            page = self._read(f"/machines/{part(ref)}/events", EventPage, cursor=cursor, limit=size)
             yield from page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -221,7 +223,7 @@ class Api:
 
     def logs(self, *, ref: str) -> LogText:
         """What the provider has of the instance's output."""
-        return self._read(f"/machines/{_part(ref)}/logs", LogText)
+        return self._read(f"/machines/{part(ref)}/logs", LogText)
 
     def offers(self, **query: str | float | None) -> OfferList:
         """What the market rents now; the parameters of `GET /offers`."""
@@ -239,38 +241,3 @@ class Api:
         """
         with self._http.stream("/events", params={"after": after, "machine": machine}) as response:
             yield from decode(lines(response.iter_text()))
-
-    def _read(self, path: str, kind: type[R], **query: str | float | None) -> R:
-        return self._parse(self._http.call("GET", path, params=query), kind)
-
-    def _read_list(self, path: str, kind: type[R]) -> list[R]:
-        data = self._http.call("GET", path).json()
-        items = data.get("items") if isinstance(data, dict) else data
-        try:
-            return [kind.model_validate(item) for item in items or ()]
-        except (ValidationError, TypeError):
-            raise self._stranger() from None
-
-    def _parse(self, response: httpx.Response, kind: type[R]) -> R:
-        try:
-            return kind.model_validate_json(response.content)
-        except ValidationError:
-            raise self._stranger() from None
-
-    def _stranger(self) -> DependencyUnavailable:
-        return DependencyUnavailable(
-            f"{self.url} answered in a way this version of `dumont` does not understand",
-            dependency="api",
-            hint="update `dumont`, or check that the address is a Dumont server's",
-        )
-
-
-def _body(model: BaseModel) -> object:
-    return model.model_dump(mode="json")
-
-
-def _part(text: str) -> str:
-    """One path segment; nothing a person types may reach another resource than the one named."""
-    if not _SEGMENT.fullmatch(text):
-        raise InvalidInput(f"{text!r} is not a name or id", field="name")
-    return text

@@ -214,3 +214,35 @@ receipts = Table(
     Column("receipt", JSONB, nullable=False),
     comment="Filed once, never changed.",
 )
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("snapshot_id", Text, primary_key=True),
+    Column("taken_at", _Time, nullable=False),
+    Column("whole", Boolean, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("verified_at", _Time),
+    Column("forgotten_at", _Time, comment="deleted from the repository"),
+    Column("record", JSONB, nullable=False),
+    comment="A copy of what the repository says; the repository is the truth.",
+)
+
+snapshot_policies = Table(
+    "snapshot_policies",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("policy", JSONB, nullable=False),
+    comment="Only of machines whose owner said something.",
+)
+
+snapshot_tries = Table(
+    "snapshot_tries",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("tried_at", _Time, nullable=False),
+    Column("failures", Integer, nullable=False, comment="in a row"),
+    Column("error", Text, nullable=False),
+    comment="The last one of each machine.",
+)

@@ -27,6 +27,7 @@
         + PreconditionFailed
         + TooManyAttempts          log-ins; carries `retry_after`                  (retry)
       x DependencyUnavailable      one of our own parts is down                    (retry)
+      x StorageError               the object store refuses, or what it holds is damaged
 
 `code` is stable and public: it is the `type` of a problem document, the `type` of a Temporal
 failure and what the command line prints. `retryable` says whether doing the same again may help.
@@ -245,6 +246,12 @@ class DependencyUnavailable(DumontError):
     def __init__(self, message: str, *, dependency: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.dependency = dependency
+
+
+class StorageError(DumontError):
+    """The object store refuses, or the repository in it is damaged or not ours to open."""
+
+    code = "storage_error"
 
 
 def _leaves(cls: type[DumontError]) -> list[type[DumontError]]:

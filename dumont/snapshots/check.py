@@ -59,22 +59,10 @@ def check(
     snapshots, unreadable = repository.snapshots()
     findings.damage += [error.message for error in unreadable]
     known = _index(repository, findings)
-    lengths = {
-        pack: listed.size
-        for listed in repository.store.list("packs/")
-        if (pack := packs.id_of(listed.key)) is not None
-    }
-    bad: set[bytes] = set()
+    lengths = _lengths(repository)
     contents = known.by_pack()
+    bad = _lost(contents, lengths, findings)
     findings.packs, findings.chunks = len(contents), len(known)
-    for pack, records in contents.items():
-        end = max((r.offset + r.sealed for r in records), default=0)
-        if pack not in lengths:
-            findings.damage.append(f"pack {pack.hex()} is missing")
-            bad.update(record.chunk for record in records)
-        elif lengths[pack] < end + packs.TRAILER:
-            findings.damage.append(f"pack {pack.hex()} is cut off")
-            bad.update(r.chunk for r in records if r.offset + r.sealed > lengths[pack])
     if read:
         done = 0
         with ThreadPoolExecutor(_READERS) as readers:
@@ -89,6 +77,18 @@ def check(
     needed = _look_through(repository, snapshots, known, bad, findings)
     used = {place.pack for chunk in needed if (place := known.get(chunk)) is not None}
     findings.unused = sum(size for pack, size in lengths.items() if pack not in used)
+    return findings
+
+
+def check_one(repository: Repository, snapshot: Snapshot) -> Findings:
+    """Whether the store has all that one snapshot needs, as long as it should be; reads no content.
+
+    What is wrong with the rest of the repository is not told.
+    """
+    around, findings = Findings(), Findings()
+    known = _index(repository, around)
+    bad = _lost(known.by_pack(), _lengths(repository), around)
+    _look_through(repository, [snapshot], known, bad, findings)
     return findings
 
 
@@ -116,6 +116,31 @@ def repair_index(repository: Repository) -> tuple[int, list[str]]:
         found = [each for each in readers.map(content, ids) if each is not None]
     repository.write_index(found, supersedes=old)
     return len(found), wrong
+
+
+def _lengths(repository: Repository) -> dict[bytes, int]:
+    """The packs that are in the store, with their lengths."""
+    return {
+        pack: listed.size
+        for listed in repository.store.list("packs/")
+        if (pack := packs.id_of(listed.key)) is not None
+    }
+
+
+def _lost(
+    contents: dict[bytes, list[Record]], lengths: dict[bytes, int], findings: Findings
+) -> set[bytes]:
+    """Chunks whose packs are missing or cut off."""
+    bad: set[bytes] = set()
+    for pack, records in contents.items():
+        end = max((r.offset + r.sealed for r in records), default=0)
+        if pack not in lengths:
+            findings.damage.append(f"pack {pack.hex()} is missing")
+            bad.update(record.chunk for record in records)
+        elif lengths[pack] < end + packs.TRAILER:
+            findings.damage.append(f"pack {pack.hex()} is cut off")
+            bad.update(r.chunk for r in records if r.offset + r.sealed > lengths[pack])
+    return bad
 
 
 def _index(repository: Repository, findings: Findings) -> Index:

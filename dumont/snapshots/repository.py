@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,12 @@ class Repository:
     def commit(self, snapshot: Snapshot) -> None:
         """Write a snapshot. From then on it exists."""
         self.store.put(manifest.key_of(snapshot.id), manifest.write(self.keys, snapshot))
+
+    def keep(self, snapshot_id: str, *, kept: bool) -> Snapshot:
+        """Let no rule delete a snapshot, or let rules decide again. Raises NoSuchSnapshot, Damaged."""
+        changed = replace(self.snapshot(snapshot_id), kept=kept)
+        self.commit(changed)
+        return changed
 
     def forget(self, snapshot_id: str) -> None:
         """Delete a snapshot; `prune` frees its space."""

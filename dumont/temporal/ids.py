@@ -6,6 +6,8 @@ from typing import Final
 
 RECONCILE: Final = "reconcile"
 RECONCILE_STANDBYS: Final = "reconcile-standbys"
+SNAPSHOT_SCHEDULES: Final = "snapshot-schedules"
+PRUNE: Final = "prune-repositories"
 
 
 def machine_workflow_id(machine_id: str) -> str:
@@ -41,3 +43,13 @@ def failover_workflow_id(machine_id: str, number: int) -> str:
 def retire_workflow_id(label: str) -> str:
     """The last service of a former instance: what only it has is rescued, then it is ended."""
     return f"retire/{label}"
+
+
+def run_workflow_id(machine_id: str, run: str) -> str:
+    """A snapshot, a restore or a prune that somebody asked for; `run` begins with its kind."""
+    return f"machine/{machine_id}/run/{run}"
+
+
+def snapshot_schedule_id(machine_id: str) -> str:
+    """The schedule of a machine's snapshots, and its workflows' ids before Temporal adds the time."""
+    return f"machine/{machine_id}/snapshot"

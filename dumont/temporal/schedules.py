@@ -20,7 +20,13 @@ from temporalio.client import (
 
 
 async def ensure_schedule(
-    client: Client, *, schedule_id: str, workflow: str, arg: Any, task_queue: str, every: timedelta
+    client: Client,
+    *,
+    schedule_id: str,
+    workflow: str,
+    arg: Any = None,
+    task_queue: str,
+    every: timedelta,
 ) -> None:
     """Have a schedule as described; one that exists is brought up to date.
 
@@ -29,7 +35,11 @@ async def ensure_schedule(
     """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
-            workflow, arg, id=schedule_id, task_queue=task_queue, execution_timeout=every * 10
+            workflow,
+            args=[] if arg is None else [arg],
+            id=schedule_id,
+            task_queue=task_queue,
+            execution_timeout=every * 10,
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)], jitter=every / 10),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=every * 2),

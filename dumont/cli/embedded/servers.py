@@ -6,6 +6,8 @@ Everything listens on 127.0.0.1 only. What one has to know about each of them st
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import os
 import pwd
@@ -228,9 +230,8 @@ def object_store(layout: Layout) -> Part:
             "credentials": [{"accessKey": key_id, "secretKey": secret}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        config = folder / "s3.json"
-        config.touch(0o600)
-        config.write_text(json.dumps({"identities": [identity]}))
+        config = _secret_file(folder / "s3.json", {"identities": [identity]})
+        lending = _secret_file(folder / "lending.json", _token_service(layout.state.secret("sts")))
         numbers = {
             "master.port": "s3_master",
             "master.port.grpc": "s3_master_grpc",
@@ -247,6 +248,7 @@ def object_store(layout: Layout) -> Part:
                 "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                 *(f"-{option}={ports[name]}" for option, name in numbers.items()),
                 "-filer", "-s3", f"-s3.config={config}", "-s3.iam=false",
+                f"-s3.iam.config={lending}",
                 "-s3.port.iceberg=0", "-s3.port.lance=0",
                 "-master.telemetry=false",
                 # A master alone has nobody to wait for; its default delays each restart by 10 s.
@@ -273,6 +275,26 @@ def object_store(layout: Layout) -> Part:
     # Asked to stop, it closes its volumes within a second and then waits another 15 for idle
     # connections; a kill after that second loses nothing.
     return Part(name="s3", launch=launch, check=check, grace_s=2.5)
+
+
+def _secret_file(path: Path, document: object) -> Path:
+    path.touch(0o600)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def _token_service(secret: str) -> dict[str, object]:
+    """How the store lends credentials for one prefix, which is all that rented machines get."""
+    key = hashlib.sha256(f"token service {secret}".encode()).digest()
+    return {
+        "sts": {
+            "tokenDuration": "1h",
+            "maxSessionLength": "12h",
+            "issuer": "dumont",
+            "signingKey": base64.b64encode(key).decode(),
+        },
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+    }
 
 
 async def ask_bucket(method: str, *, url: str, bucket: str, key: tuple[str, str]) -> int:

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from dumont.domain.ladder import Rung
+from tests.unit.cli.fake_snapshots import FakeSnapshots
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6vgT5X3pLSRlkCtVfjq0GkGyrMrZXtCMbWn3dVv2qH"
 T0 = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -53,6 +54,7 @@ class FakeApi:
     on_destroy: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
     on_drill: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
     receipts: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: FakeSnapshots = field(default_factory=FakeSnapshots)
     stream_breaks_after: int | None = None
     """Cut each stream behind this many events."""
     stream_ends_at_once: int = 0
@@ -172,6 +174,7 @@ class FakeApi:
                 ("POST", "/api-keys", self._create_api_key),
                 ("DELETE", "/api-keys/{key_id}", self._revoke_api_key),
                 ("GET", "/events", self._stream),
+                *self.snapshots.routes(),
             )
         ]
         return Starlette(routes=routes)
