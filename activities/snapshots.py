@@ -242,6 +242,11 @@ class SnapshotActivities:
         await self._snapshots.record(record)
 
     @activity.defn
+    async def newest_snapshot(self, ask: BodyAsk) -> SnapshotRecord | None:
+        """The newest whole snapshot of a machine; None when there is none."""
+        return await self._snapshots.newest(ask.machine_id)
+
+    @activity.defn
     async def note_failure(self, failure: Failure) -> int:
         """Note that a snapshot was not made; returns how many were not, in a row."""
         return await self._snapshots.record_failure(

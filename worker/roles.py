@@ -132,6 +132,7 @@ class KeepingActivities:
             self.snapshots.choose_body,
             self.snapshots.take_snapshot,
             self.snapshots.record_snapshot,
+            self.snapshots.newest_snapshot,
             self.snapshots.note_failure,
             self.snapshots.verify_snapshot,
             self.snapshots.retire_snapshots,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import (
-    ActivityError,
     ApplicationError,
     ChildWorkflowError,
     FailureError,
@@ -22,7 +22,6 @@ from temporalio.exceptions import (
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.instances import InstanceActivities, StartInstance
     from dumont.domain.errors import DumontError
     from dumont.domain.events import EventKind
     from dumont.domain.fleet import InstanceReport
@@ -44,6 +43,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from dumont.temporal.queues import PROVIDER_GCP, PROVIDER_VAST
     from workflows.chronicle import Chronicle
+    from workflows.comeback import COMES_BACK, Comeback
     from workflows.end_instances import end_everything
     from workflows.failover import (
         DrillRequest,
@@ -55,7 +55,6 @@ with workflow.unsafe.imports_passed_through():
         Former,
         Outcome,
     )
-    from workflows.options import LOOKUP
     from workflows.protection_axis import ProtectionAxis
     from workflows.provision import LostInstance, Provision, ProvisionInput
     from workflows.retire import Retire, Retired, RetireInput
@@ -96,7 +95,7 @@ class Machine:
         self._protection = ProtectionAxis(self._life)
         self._reports: list[InstanceReport] = []
         self._why_destroy = DestroyRequest().reason
-        self._provisioning: asyncio.Task[ActiveInstance] | None = None
+        self._provisioning: asyncio.Task[Any] | None = None
         self._failing_over: asyncio.Task[FailoverResult] | None = None
         self._inbox: list[News] = []
         """What was said about protection and is not digested yet, in order."""
@@ -105,6 +104,7 @@ class Machine:
         self._last_guard: AgentNews | None = None
         """What was said last of each instance, and by the guard, during the failover under way."""
         self._standby = StandbyPeer(input.spec, input.timing, self._life)
+        self._comeback = Comeback(input.spec, input.timing, self._life)
 
     @workflow.run
     async def run(self, input: MachineInput) -> MachineState:
@@ -116,7 +116,7 @@ class Machine:
         while not self._state.stopping:
             match self._state.phase:
                 case MachinePhase.REQUESTED | MachinePhase.PROVISIONING:
-                    await self._provision()
+                    await self._get_home()
                 case MachinePhase.RUNNING:
                     await self._keep_standby_told()
                     await self._next_news()
@@ -214,6 +214,12 @@ class Machine:
 
     # A life -----------------------------------------------------------------------------------
 
+    async def _get_home(self) -> None:
+        if self._state.instance is not None and self._state.restoring is not None:
+            await self._bring_back(self._state.instance, self._state.restoring)
+        else:
+            await self._provision()
+
     async def _provision(self) -> None:
         """Get the next generation an instance, or get stuck with a reason and a next try."""
         generation = max(self._state.generation, self._state.generations_used) + 1
@@ -237,8 +243,31 @@ class Machine:
                 raise
             self._stuck(error_of(failure))
         else:
-            if not self._state.stopping:
+            if self._state.stopping:
+                return
+            if self._state.restoring is not None:
+                words = f"on {instance.gpu}; its files are coming back from a snapshot"
+                self._life.move(MachinePhase.PROVISIONING, words, instance=instance)
+            else:
                 self._running(instance, f"ready: {instance.gpu_count}x {instance.gpu}")
+        finally:
+            self._provisioning = None
+
+    async def _bring_back(self, home: ActiveInstance, snapshot_id: str) -> None:
+        """Give an instance that is ready the files of a snapshot, before anybody works on it."""
+        self._provisioning = asyncio.create_task(self._comeback.bring_back(home, snapshot_id))
+        try:
+            back = await self._provisioning
+        except (ChildWorkflowError, asyncio.CancelledError) as failure:
+            if self._state.stopping:
+                return
+            if is_cancelled_exception(failure):
+                raise
+            self._stuck(error_of(failure))
+        else:
+            if not self._state.stopping:
+                self._life.change(restoring=None)
+                self._running(home, f"ready: {back.files:,} files are back from {snapshot_id}")
         finally:
             self._provisioning = None
 
@@ -474,40 +503,9 @@ class Machine:
             # The standby holds the files: a new GPU gets them from there and nowhere else.
             self._life.state = self._state.model_copy(update={"phase": MachinePhase.ON_STANDBY})
         elif home is not None:
-            await self._start_again(home)
+            await self._comeback.start_again(home)
         else:
             self._life.state = self._state.model_copy(update={"phase": MachinePhase.PROVISIONING})
-
-    async def _start_again(self, home: ActiveInstance) -> None:
-        """Its files are on this instance's disk and nowhere else: it must run again."""
-        tries = self._state.provision_tries + 1
-        due: datetime | None = workflow.now() + self._restart_wait(tries)
-        summary = "its provider was asked to start its instance again"
-        try:
-            await workflow.execute_activity_method(
-                InstanceActivities.start_instance,
-                StartInstance(instance_id=home.instance_id),
-                task_queue=PROVIDER_VAST,
-                summary=f"start {home.label} again",
-                **LOOKUP,
-            )
-        except ActivityError as failure:
-            if is_cancelled_exception(failure):
-                raise
-            error = error_of(failure)
-            summary = f"its instance does not start: {error.message}"
-            due = None if error.code == "instance_gone" else due
-        self._life.move(
-            MachinePhase.STUCK,
-            summary,
-            kind=EventKind.STUCK,
-            provision_tries=tries,
-            next_try_at=due,
-        )
-
-    def _restart_wait(self, tries: int) -> timedelta:
-        ladder = self._timing.restart_ladder_s
-        return timedelta(seconds=ladder[min(tries, len(ladder) - 1)])
 
     async def _destroy(self) -> None:
         """End everything that this machine ever rented, however long it takes."""
@@ -555,8 +553,9 @@ class Machine:
             self._on_standby(news.summary)
         elif news.phase is MachinePhase.STUCK:
             due = None
-            if news.may_start_again and workflow.patched(_STARTS_AGAIN):
-                due = workflow.now() + self._restart_wait(self._state.provision_tries)
+            again = news.may_start_again and workflow.patched(_STARTS_AGAIN)
+            if again or (news.gone and workflow.patched(COMES_BACK)):
+                due = workflow.now() + self._comeback.wait(self._state.provision_tries)
             self._life.move(MachinePhase.STUCK, news.summary, kind=news.kind, next_try_at=due)
         elif news.phase is MachinePhase.RUNNING and news.instance is not None:
             self._running(news.instance, news.summary, kind=news.kind)
@@ -595,7 +594,7 @@ class Machine:
 
     def _stuck_without_any(self) -> None:
         again = workflow.patched(_STARTS_AGAIN)
-        due = workflow.now() + self._restart_wait(0) if again else None
+        due = workflow.now() + self._comeback.wait(0) if again else None
         why = "the GPU and the standby are both lost; the GPU's disk is waited for"
         self._life.move(MachinePhase.STUCK, why, kind=EventKind.STUCK, next_try_at=due)
 

@@ -30,6 +30,8 @@ with workflow.unsafe.imports_passed_through():
 
 _LOOKS = 3
 """So often the machine is looked at anew: its body may have died while it was read."""
+_MATTERS_OF_COURSE = ("conflict", "precondition_failed")
+"""The machine has no body now, or the deployment has no store: nobody had asked for this snapshot."""
 _ALARMING = 3
 """So many failures in a row make an alert; the first one is told too, the others are not."""
 
@@ -52,7 +54,7 @@ class Snapshot:
 
     @workflow.run
     async def run(self, input: SnapshotInput) -> SnapshotRecord | None:
-        """Make one. None: the machine had no body to read, and nobody had asked."""
+        """Make one. None: there was nothing to read or nowhere to keep it, and nobody had asked."""
         try:
             body, record = await self._taken(input)
             verified_at = await self._verified(body, record)
@@ -60,7 +62,7 @@ class Snapshot:
             if is_cancelled_exception(failure):
                 raise
             error = error_of(failure)
-            if error.code == "conflict" and not input.asked:
+            if error.code in _MATTERS_OF_COURSE and not input.asked:
                 return None
             await self._failed(input, error)
             raise to_application_error(error) from failure
@@ -158,6 +160,8 @@ class RestoreInput(Message):
     """Below the workspace; empty: the workspace itself, after what is there was kept."""
     total_files: int | None = None
     total_bytes: int | None = None
+    onto: Body | None = None
+    """This body, which nobody has used yet; otherwise the one that people are on now."""
 
 
 @workflow.defn
@@ -167,18 +171,19 @@ class RestoreSnapshot:
     @workflow.run
     async def run(self, input: RestoreInput) -> RestoreResult:
         """Bring them back; what is overwritten is kept in a snapshot first."""
-        before = None
-        if not input.folder:
+        before, body = None, input.onto
+        if not input.folder and body is None:
             before = await workflow.execute_child_workflow(
                 Snapshot.run,
                 SnapshotInput(machine_id=input.machine_id, tags=("before-restore",), asked=True),
                 id=f"{workflow.info().workflow_id}/before",
             )
-        body = await workflow.execute_activity_method(
-            SnapshotActivities.choose_body,
-            BodyAsk(machine_id=input.machine_id, writes=True),
-            **LOOKUP,
-        )
+        if body is None:
+            body = await workflow.execute_activity_method(
+                SnapshotActivities.choose_body,
+                BodyAsk(machine_id=input.machine_id, writes=True),
+                **LOOKUP,
+            )
         done = await workflow.execute_activity_method(
             SnapshotActivities.restore_snapshot,
             RestoreAsk(

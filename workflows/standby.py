@@ -41,13 +41,15 @@ with workflow.unsafe.imports_passed_through():
     )
     from dumont.ports import Intent
     from dumont.temporal.failures import error_of
-    from dumont.temporal.ids import end_workflow_id, machine_workflow_id
+    from dumont.temporal.ids import end_workflow_id, machine_workflow_id, run_workflow_id
     from dumont.temporal.queues import PROVIDER_GCP
     from workflows.end_instances import EndInput, EndInstances
     from workflows.options import ENSURE, PATIENT, READ, RECORD, WAIT
+    from workflows.snapshots import Snapshot, SnapshotInput
 
+_LOST_IS_KEPT_ELSEWHERE = "when a standby is lost, the workspace is kept in the object store"
 _KEEPS_LOST = "a lost standby is kept until another has everything"
-"""Patch: standbys that were alive before it replay as they were."""
+"""Patches: standbys that were alive before it replay as they were."""
 
 _ZONES_TRIED = 3
 """In one go, nearest first; then a pause, and from the nearest again."""
@@ -349,6 +351,8 @@ class Standby:
             ),
             zone=standby.zone,
         )
+        if workflow.patched(_LOST_IS_KEPT_ELSEWHERE):
+            await self._keep_elsewhere(standby)
         if self._now.in_use:
             await self._tell(
                 StandbyNews(
@@ -373,6 +377,16 @@ class Standby:
             await self._stop(standby)
         else:
             await self._end(standby.label, "the standby was lost")
+
+    async def _keep_elsewhere(self, standby: ActiveStandby) -> None:
+        """For some minutes there is one copy less: the object store gets what is newest."""
+        with suppress(WorkflowAlreadyStartedError):
+            await workflow.start_child_workflow(
+                Snapshot.run,
+                SnapshotInput(machine_id=self._spec.machine_id, tags=("standby-lost",)),
+                id=run_workflow_id(self._spec.machine_id, f"snapshot-lost-{standby.label}"),
+                parent_close_policy=ParentClosePolicy.ABANDON,
+            )
 
     async def _stop(self, standby: ActiveStandby) -> None:
         """Two standbys must not both believe that they may take over. What stops anyway may fail to."""

@@ -31,8 +31,9 @@ def order(kind: type[M], said: Mapping[str, object], *, options: Mapping[str, st
         first = failure.errors(include_url=False)[0]
         option = next((options[str(n)] for n in first["loc"][::-1] if str(n) in options), None)
         message = first["msg"].removeprefix("Value error, ")
-        if message.startswith("Input "):
-            message = f"{first['input']!r} is not possible: it {message.removeprefix('Input ')}"
+        _, is_rule, rule = message.partition(" should ")
+        if is_rule:
+            message = f"{repr(first['input'])[:60]} is not possible: it should {rule}"
         raise InvalidInput(message, field=option) from None
 
 

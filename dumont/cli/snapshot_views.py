@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -42,6 +43,35 @@ _SIGNS = {
 }
 _PERIODS = ("hourly", "daily", "weekly", "monthly")
 _NAMES_SHOWN = 20
+_TO_THE_SECOND = 15
+"""Characters of an id."""
+_WIDE = 130
+"""Screen columns that the whole table needs."""
+
+
+class _Column(NamedTuple):
+    head: str
+    cell: Callable[[SnapshotRecord], str]
+    wide: bool = False
+    """Left out where the screen is narrow."""
+
+
+_COLUMNS = (
+    _Column("ID", lambda one: one.snapshot_id),
+    _Column(">AGE", lambda one: age(one.taken_at)),
+    _Column(">SIZE", lambda one: size(one.bytes)),
+    _Column(">NEW", lambda one: size(one.new_bytes)),
+    _Column(">STORED", lambda one: size(one.stored_bytes), wide=True),
+    _Column("FROM", lambda one: _BODIES[one.source], wide=True),
+    _Column(
+        "VERIFIED",
+        lambda one: f"{age(one.verified_at)} ago" if one.verified_at else "not yet",
+        wide=True,
+    ),
+    _Column("PINNED", lambda one: "pinned" if one.pinned else ""),
+    _Column("TAGS", lambda one: ", ".join(one.tags)),
+    _Column("NOTE", lambda one: "" if one.whole else "not whole"),
+)
 
 
 def visible(name: str) -> str:
@@ -102,28 +132,36 @@ def policy_card(*, policy: SnapshotPolicy, next_at: datetime | None) -> Table:
     return card
 
 
-def snapshot_table(*, snapshots: Iterable[SnapshotRecord]) -> Table:
-    """`dumont snapshots NAME`: a line each."""
+def snapshot_table(*, snapshots: Sequence[SnapshotRecord], width: int) -> Table:
+    """`dumont snapshots NAME`: a line each.
+
+    Args:
+        snapshots: Which.
+        width: Columns of the screen; a narrow one gets the beginnings of ids, and fewer columns.
+    """
+    is_wide = width >= _WIDE
+    length = 0 if is_wide else _telling(snapshots)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("ID", no_wrap=True)
-    for head in ("AGE", "SIZE", "NEW", "STORED"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for head in ("FROM", "VERIFIED", "PINNED", "TAGS", "NOTE"):
-        table.add_column(head, overflow="fold")
-    for one in snapshots:
-        table.add_row(
-            one.snapshot_id,
-            age(one.taken_at),
-            size(one.bytes),
-            size(one.new_bytes),
-            size(one.stored_bytes),
-            _BODIES[one.source],
-            f"{age(one.verified_at)} ago" if one.verified_at else "not yet",
-            "pinned" if one.pinned else "",
-            Text(", ".join(one.tags)),
-            Text("" if one.whole else "not whole", style="yellow"),
+    columns = [column for column in _COLUMNS if is_wide or not column.wide]
+    for column in columns:
+        table.add_column(
+            column.head.removeprefix(">"),
+            justify="right" if column.head.startswith(">") else "left",
+            no_wrap=column.head.startswith(">") or column.head == "ID",
+            overflow="fold",
         )
+    for one in snapshots:
+        cells = [Text(column.cell(one)) for column in columns]
+        cells[0] = cells[0][: length or None]
+        table.add_row(*cells)
     return table
+
+
+def _telling(snapshots: Sequence[SnapshotRecord]) -> int:
+    """The length of the beginnings of ids, from the second on, that tell all of them apart."""
+    ids = {one.snapshot_id for one in snapshots}
+    lengths = range(_TO_THE_SECOND, max(map(len, ids), default=0))
+    return next((n for n in lengths if len({one[:n] for one in ids}) == len(ids)), 0)
 
 
 def snapshot_card(*, detail: SnapshotDetail) -> Table:

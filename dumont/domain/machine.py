@@ -174,3 +174,5 @@ class MachineState(Message):
     """Labels of former instances that are kept until what only they have is rescued."""
     kept_standby: str | None = None
     """Label of a lost standby whose disk is kept until another one has everything."""
+    restoring: str | None = None
+    """The snapshot that the next instance gets its files from, until it has them all."""

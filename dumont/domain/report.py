@@ -20,6 +20,8 @@ class Consequence(Message):
     """The instance as it is now, when its facts changed."""
     may_start_again: bool = False
     """It is there and does not run: its provider can be asked to start it."""
+    gone: bool = False
+    """The provider has it no longer: what only its disk had is lost."""
 
 
 _NOTHING = Consequence(changes_nothing=True)
@@ -41,6 +43,7 @@ def consequence(phase: MachinePhase, home: ActiveInstance, report: InstanceRepor
         return _stuck(
             f"the provider no longer has instance {home.instance_id}; what was only on it is lost",
             kind=EventKind.INSTANCE_LOST,
+            gone=True,
         )
     instance = report.instance
     if instance is None or instance.state is InstanceState.UNKNOWN:
@@ -109,9 +112,14 @@ def _stuck(
     *,
     kind: EventKind = EventKind.INSTANCE_CHANGED,
     may_start_again: bool = False,
+    gone: bool = False,
 ) -> Consequence:
     return Consequence(
-        phase=MachinePhase.STUCK, kind=kind, summary=summary, may_start_again=may_start_again
+        phase=MachinePhase.STUCK,
+        kind=kind,
+        summary=summary,
+        may_start_again=may_start_again,
+        gone=gone,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dumont.cli.completion import machine_names
-from dumont.cli.output import notice, print_json, say
+from dumont.cli.output import notice, print_json, say, stdout_console
 from dumont.cli.output import show as display
 from dumont.cli.session import JSON, session_of
 
@@ -92,7 +92,6 @@ def snapshot_diff(
     json: Annotated[bool, JSON] = False,
 ) -> None:
     """What changed between two snapshots: + added, - removed, M changed, t touched."""
-    from dumont.cli.output import stdout_console
     from dumont.cli.snapshot_views import change_line, totals
 
     calls = session_of(ctx).api().snapshots
@@ -201,7 +200,8 @@ def _list(calls: SnapshotCalls, name: str, *, json: bool) -> None:
     say(policy_line(policy=found.policy, next_at=found.next_at))
     if found.items:
         say("")
-        display(what=snapshot_table(snapshots=found.items))
+        width = stdout_console().width
+        display(what=snapshot_table(snapshots=found.items, width=width))
     elif found.policy is not None:
         notice(f"No snapshots. `dumont snapshot {name}` makes one.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from dumont.cli import run_progress
+from dumont.cli.snapshot_views import snapshot_table
 from dumont.domain.snapshots import ChangeTotals, FileChange, FileEntry, SnapshotPolicy
 from tests.unit.cli.fake_api import FakeApi, problem
 from tests.unit.cli.fake_snapshots import (
@@ -429,3 +432,11 @@ def test_a_tag_that_is_none_is_refused(user: FakeApi, dumont: Dumont) -> None:
     assert result.exit_code == 2
     assert "(--tag)" in result.stderr
     assert user.requests == []
+
+
+def test_a_narrow_screen_gets_ids_that_still_tell_snapshots_apart() -> None:
+    twins = [record(NEW), record(NEW[:17] + "1" + NEW[18:], tags=("v1",)), record(OLD)]
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(snapshot_table(snapshots=twins, width=80))
+    rows = screen.export_text().splitlines()[2:]
+    assert [row.split()[0] for row in rows] == [one.snapshot_id[:18] for one in twins]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dumont.snapshots.backup import Backup, Options
+from dumont.snapshots.compare import changes
 from dumont.snapshots.errors import NoSuchSnapshot, RepositoryExists, WrongKey
 from dumont.snapshots.manifest import Snapshot
 from dumont.snapshots.repository import Repository
@@ -68,6 +69,30 @@ def test_only_what_changed_is_stored(repository: Repository, workspace: Path) ->
     second = keep(repository, workspace)
     assert second.totals.new_raw < 0.5 * tokens.stat().st_size
     assert second.totals.new_raw < 0.3 * first.totals.new_raw
+
+
+def test_only_what_changed_is_named_although_small_files_share_chunks(
+    repository: Repository, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "small"
+    workspace.mkdir()
+    for number in range(300):
+        (workspace / f"f{number}.py").write_text(f"number {number}\n")
+    before = keep(repository, workspace)
+    (workspace / "f7.py").write_text("number 8\n")
+    (workspace / "f9.py").unlink()
+    (workspace / "f10.py").touch()
+    (workspace / "new").write_text("x")
+    sly = workspace / "f11.py"
+    state = sly.stat()
+    sly.write_text("number 12\n")
+    os.utime(sly, ns=(state.st_atime_ns, state.st_mtime_ns))
+    after = keep(repository, workspace)
+    found = changes(repository, before, after, repository.index())
+    assert [(each.what, each.path) for each in found] == [
+        ("touched", b"f10.py"), ("changed", b"f11.py"), ("changed", b"f7.py"),
+        ("removed", b"f9.py"), ("added", b"new"),
+    ]  # fmt: skip
 
 
 def test_two_machines_of_one_owner_share(
