@@ -43,6 +43,18 @@ class _Range(NamedTuple):
     chunks: list[_Chunk]
 
 
+class Batch:
+    """Some chunks on their way; `Fetcher.wait` for it."""
+
+    def __init__(
+        self, write: Callable[[Want, memoryview], None], fail: Callable[[Want, str], None]
+    ) -> None:
+        self.write = write
+        self.fail = fail
+        self.left = 0
+        """Ranges that are not done."""
+
+
 class Fetcher:
     """A pool of threads that fetch, each with buffers of its own.
 
@@ -55,14 +67,11 @@ class Fetcher:
     def __init__(self, repository: Repository, known: Index, *, workers: int) -> None:
         self._repository = repository
         self._known = known
-        self._jobs: queue.SimpleQueue[_Range | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Batch, _Range] | None] = queue.SimpleQueue()
         self._moved = threading.Condition()
-        self._left = 0
         self._failure: BaseException | None = None
         self.fetched = 0
         """Bytes that came over the network."""
-        self._write: Callable[[Want, memoryview], None]
-        self._fail: Callable[[Want, str], None]
         self._threads = [
             threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
             for number in range(workers)
@@ -84,37 +93,41 @@ class Fetcher:
         for thread in self._threads:
             thread.join()
 
-    def fetch(
+    def begin(
         self,
         wants: Iterable[Want],
         *,
         write: Callable[[Want, memoryview], None],
         fail: Callable[[Want, str], None],
-    ) -> None:
-        """Bring chunks and hand each to whoever wants it; returns when all are done.
+    ) -> Batch:
+        """Bring chunks and hand each to whoever wants it, after those that were asked for before.
 
         Args:
             wants: In any order.
             write: Called in a worker's thread with the verified chunk.
             fail: Called for what cannot be had, with the reason.
+        """
+        batch = Batch(write, fail)
+        ranges = self._ranges(wants, fail)
+        batch.left = len(ranges)
+        for each in ranges:
+            self._jobs.put((batch, each))
+        return batch
+
+    def wait(self, batch: Batch) -> None:
+        """Return when a batch is done.
 
         Raises:
             StoreError: The store does not answer.
             Exception: Whatever `write` raised.
         """
-        self._write, self._fail = write, fail
-        ranges = self._ranges(wants)
         with self._moved:
-            self._left = len(ranges)
-        for each in ranges:
-            self._jobs.put(each)
-        with self._moved:
-            while self._left:
+            while batch.left:
                 self._moved.wait()
         if self._failure is not None:
             raise self._failure
 
-    def _ranges(self, wants: Iterable[Want]) -> list[_Range]:
+    def _ranges(self, wants: Iterable[Want], fail: Callable[[Want, str], None]) -> list[_Range]:
         chunks: dict[bytes, _Chunk] = {}
         for want in wants:
             found = chunks.get(want.chunk)
@@ -123,7 +136,7 @@ class Fetcher:
                 continue
             place = self._known.get(want.chunk)
             if place is None:
-                self._fail(want, f"chunk {want.chunk.hex()[:16]} is nowhere")
+                fail(want, f"chunk {want.chunk.hex()[:16]} is nowhere")
             else:
                 chunks[want.chunk] = _Chunk(want.chunk, place, [want])
         ranges: list[_Range] = []
@@ -147,30 +160,31 @@ class Fetcher:
         sealed = memoryview(bytearray(_RANGE + _LARGEST))
         raw = memoryview(bytearray(_LARGEST))
         while (job := self._jobs.get()) is not None:
+            batch, wanted = job
             try:
                 if self._failure is None:
-                    self._range(job, sealed, raw)
+                    self._range(batch, wanted, sealed, raw)
             except BaseException as error:
                 self._failure = self._failure or error
             with self._moved:
-                self._left -= 1
+                batch.left -= 1
                 self._moved.notify_all()
 
-    def _range(self, job: _Range, buffer: memoryview, raw: memoryview) -> None:
+    def _range(self, batch: Batch, job: _Range, buffer: memoryview, raw: memoryview) -> None:
         view = buffer[: job.end - job.start]
         try:
             self._repository.store.read_into(packs.key_of(job.pack), job.start, view)
         except Missing:
-            self._lost(job.chunks, f"pack {job.pack.hex()} is missing")
+            _lost(batch, job.chunks, f"pack {job.pack.hex()} is missing")
             return
         except Short:
             if len(job.chunks) > 1:
                 for chunk in job.chunks:
                     place = chunk.place
                     end = place.offset + place.sealed
-                    self._range(_Range(job.pack, place.offset, end, [chunk]), buffer, raw)
+                    self._range(batch, _Range(job.pack, place.offset, end, [chunk]), buffer, raw)
             else:
-                self._lost(job.chunks, f"pack {job.pack.hex()} is cut off")
+                _lost(batch, job.chunks, f"pack {job.pack.hex()} is cut off")
             return
         with self._moved:
             self.fetched += len(view)
@@ -184,12 +198,13 @@ class Fetcher:
                     cipher, place.record(chunk.chunk), view[start : start + place.sealed], into
                 )
             except Damaged as error:
-                self._lost([chunk], f"{error.message}, in pack {job.pack.hex()}")
+                _lost(batch, [chunk], f"{error.message}, in pack {job.pack.hex()}")
                 continue
             for want in chunk.wants:
-                self._write(want, into)
+                batch.write(want, into)
 
-    def _lost(self, chunks: list[_Chunk], why: str) -> None:
-        for chunk in chunks:
-            for want in chunk.wants:
-                self._fail(want, why)
+
+def _lost(batch: Batch, chunks: list[_Chunk], why: str) -> None:
+    for chunk in chunks:
+        for want in chunk.wants:
+            batch.fail(want, why)

@@ -19,15 +19,17 @@ from pathlib import Path
 
 from dumont.snapshots import tree
 from dumont.snapshots.errors import SnapshotError
-from dumont.snapshots.fetching import Fetcher, Want
+from dumont.snapshots.fetching import Batch, Fetcher, Want
 from dumont.snapshots.index import Index
 from dumont.snapshots.manifest import Snapshot
 from dumont.snapshots.reading import SMALL
 from dumont.snapshots.repository import Repository
 from dumont.snapshots.tree import Entry
 
-_BATCH_FILES = 20_000
-_BATCH_BYTES = 2 << 30
+_BATCH_FILES = 4_000
+_BATCH_BYTES = 1 << 30
+_UNDER_WAY = 3
+"""Batches that are fetched while the next one is looked up."""
 _WRITE = 256 << 10
 """Larger writes take larger, colder pages: slower."""
 _COMPARE = 1 << 20
@@ -72,10 +74,12 @@ class Report:
 class _File:
     """A file on its way back."""
 
-    def __init__(self, entry: Entry, final: bytes) -> None:
+    def __init__(self, entry: Entry, final: bytes, *, partial: bytes, is_new: bool) -> None:
         self.entry = entry
         self.final = final
-        self.partial = final.rpartition(b"/")[0] + b"/.dumont-" + secrets.token_hex(6).encode()
+        self.partial = partial
+        self.is_new = is_new
+        """Its folder was made by this run: nothing can be in its place."""
         self.left = len(entry.pieces)
         self.is_begun = False
         self.problem = ""
@@ -119,6 +123,10 @@ class Restore:
         self._report = Report(snapshot.id)
         self._lock = threading.Lock()
         self._folders: dict[bytes, Entry | None] = {b"": None}
+        self._made: set[bytes] = set()
+        """Folders that were not there before."""
+        self._mark = b"/.dumont-" + secrets.token_hex(6).encode() + b"-"
+        self._count = 0
         self._owns = os.geteuid() == 0
         self._told = 0.0
         self._table_is_damaged = False
@@ -139,14 +147,20 @@ class Restore:
         links: list[Entry] = []
         seen: set[bytes] = set()
         with Fetcher(self._repository, known, workers=self._workers) as fetcher:
+            under_way = _UnderWay(fetcher, self._settle)
             for batch in _batches(self._small_first(known, large, links, seen)):
-                self._files(fetcher, batch)
-            self._report.usable_s = round(time.monotonic() - began, 3)
-            self._on_usable(self._report)
+                under_way.add(*self._begin(fetcher, batch))
+            small = under_way.count
             large.sort(key=lambda entry: entry.mtime_ns, reverse=True)
-            for batch in _batches(iter(large)):
-                self._files(fetcher, batch)
-            self._files(fetcher, self._hard_links(known, links, seen))
+            for number, batch in enumerate(_batches(iter(large))):
+                under_way.add(*self._begin(fetcher, batch))
+                if not number:
+                    # One is looked up ahead, so that nobody waits for work at the seam.
+                    self._say_usable(under_way, small, began)
+            self._say_usable(under_way, small, began)
+            under_way.finish()
+            under_way.add(*self._begin(fetcher, self._hard_links(known, links, seen)))
+            under_way.finish()
         for path in missing:
             if not any(name == path or name.startswith(path + b"/") for name in seen):
                 self._cannot(path, "it is not in the snapshot")
@@ -223,20 +237,34 @@ class Restore:
 
     # Files ------------------------------------------------------------------------------------
 
-    def _files(self, fetcher: Fetcher, entries: list[Entry]) -> None:
-        """Restore some files: fetch each chunk once, write it wherever it belongs."""
+    def _say_usable(self, under_way: _UnderWay, small: int, began: float) -> None:
+        """Once the first so many batches are done, all small files are back."""
+        if self._report.usable_s is None:
+            under_way.finish(until=small)
+            self._report.usable_s = round(time.monotonic() - began, 3)
+            self._on_usable(self._report)
+
+    def _begin(self, fetcher: Fetcher, entries: list[Entry]) -> tuple[Batch, list[_File]]:
+        """Begin to restore some files: fetch each chunk once, write it wherever it belongs."""
         files: list[_File] = []
         for entry in entries:
-            file = _File(entry, self._full(entry.path))
-            if self._is_right_already(file):
+            final = self._full(entry.path)
+            parent = entry.path.rpartition(b"/")[0]
+            self._count += 1
+            partial = self._full(parent) + self._mark + b"%d" % self._count
+            file = _File(entry, final, partial=partial, is_new=parent in self._made)
+            if not file.is_new and self._is_right_already(file):
                 self._in_place(file, fetched=False)
             elif not entry.pieces:
                 self._guarded(file, self._complete)
             else:
                 files.append(file)
         wants = [Want(piece.chunk, file, piece) for file in files for piece in file.entry.pieces]
-        fetcher.fetch(wants, write=self._write, fail=self._fail)
-        self._report.fetched = fetcher.fetched
+        return fetcher.begin(wants, write=self._write, fail=self._fail), files
+
+    def _settle(self, files: list[_File], fetched: int) -> None:
+        """A batch is done."""
+        self._report.fetched = fetched
         for file in files:
             if file.problem:
                 self._cannot(file.entry.path, file.problem)
@@ -265,28 +293,38 @@ class Restore:
                 done = 0
                 while done < len(piece):
                     done += os.pwrite(descriptor, piece[done:], at + start + done)
+            with file.lock:
+                file.left -= 1
+                complete = file.left == 0
+            if complete:
+                self._finish(file, descriptor)
         finally:
             os.close(descriptor)
-        with file.lock:
-            file.left -= 1
-            complete = file.left == 0
         if complete:
-            self._complete(file)
+            self._name(file)
 
     def _complete(self, file: _File) -> None:
-        """All of it is there: its metadata, then its name."""
-        entry = file.entry
-        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-        flags |= 0 if file.is_begun else os.O_CREAT | os.O_EXCL
+        """A file of which nothing has to be fetched."""
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL
         descriptor = os.open(file.partial, flags, 0o600)
         try:
-            last = entry.pieces[-1] if entry.pieces else None
-            if last is None or last.at + last.length != entry.size:
-                os.ftruncate(descriptor, entry.size)
-            self._dress(descriptor, entry)
+            self._finish(file, descriptor)
         finally:
             os.close(descriptor)
-        _make_way(file.final, but_files=True)
+        self._name(file)
+
+    def _finish(self, file: _File, descriptor: int) -> None:
+        """All of it is there: its length and metadata."""
+        entry = file.entry
+        last = entry.pieces[-1] if entry.pieces else None
+        if last is None or last.at + last.length != entry.size:
+            os.ftruncate(descriptor, entry.size)
+        self._dress(descriptor, entry)
+
+    def _name(self, file: _File) -> None:
+        """It takes its place."""
+        if not file.is_new:
+            _make_way(file.final, but_files=True)
         os.rename(file.partial, file.final)
         self._in_place(file, fetched=True)
 
@@ -368,6 +406,7 @@ class Restore:
         try:
             try:
                 os.mkdir(full, 0o700)
+                self._made.add(entry.path)
             except FileExistsError:
                 if not stat.S_ISDIR(os.lstat(full).st_mode):
                     os.unlink(full)  # a link may lead anywhere
@@ -421,6 +460,37 @@ class Restore:
     def _cannot(self, path: bytes, why: str) -> None:
         with self._lock:
             self._report.problems.append(Problem(tree.shown(path), why))
+
+
+class _UnderWay:
+    """Batches that are fetched, in order.
+
+    Args:
+        fetcher: Fetches them.
+        settle: Called with the files of each that is done, and how much was fetched until then.
+    """
+
+    def __init__(self, fetcher: Fetcher, settle: Callable[[list[_File], int], None]) -> None:
+        self._fetcher = fetcher
+        self._settle = settle
+        self._batches: collections.deque[tuple[Batch, list[_File]]] = collections.deque()
+        self.count = 0
+        """How many there have been."""
+
+    def add(self, batch: Batch, files: list[_File]) -> None:
+        """One more; waits while there are too many."""
+        self._batches.append((batch, files))
+        self.count += 1
+        self.finish(until=self.count - _UNDER_WAY)
+
+    def finish(self, until: int | None = None) -> None:
+        """Wait for the first so many, or for all."""
+        done = self.count - len(self._batches)
+        while self._batches and (until is None or done < until):
+            batch, files = self._batches.popleft()
+            self._fetcher.wait(batch)
+            self._settle(files, self._fetcher.fetched)
+            done += 1
 
 
 def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:

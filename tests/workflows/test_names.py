@@ -14,6 +14,9 @@ from activities.mirroring import MirrorActivities
 from activities.readiness import ReadinessActivities
 from activities.receipts import ReceiptActivities
 from activities.records import RecordActivities
+from activities.repository import RepositoryActivities
+from activities.snapshot_upkeep import UpkeepActivities
+from activities.snapshots import SnapshotActivities
 from activities.sweep import SweepActivities
 from activities.takeover import TakeoverActivities
 from activities.vms import VmActivities
@@ -23,15 +26,18 @@ from worker.roles import WORKFLOWS
 ACTIVITIES = (
     AccountActivities, EndingActivities, EvidenceActivities, FleetActivities, InstanceActivities,
     MarketActivities, MirrorActivities, ProviderEvidence, ReadinessActivities, ReceiptActivities,
-    RecordActivities, SweepActivities, TakeoverActivities, VmActivities,
+    RecordActivities, RepositoryActivities, SnapshotActivities, SweepActivities, TakeoverActivities,
+    UpkeepActivities, VmActivities,
 )  # fmt: skip
 
 
 def test_workflow_names() -> None:
     names = {workflow._Definition.must_from_class(cls).name for cls in WORKFLOWS}
     assert names == {
-        "BrowseOffers", "EndInstances", "Failover", "FetchLogs", "FleetWatch", "Flush", "Machine",
-        "ProviderAccounts", "Provision", "Reconcile", "Retire", "Standby",
+        "BrowseOffers", "EndInstances", "Failover", "FetchLogs", "FleetWatch", "Flush",
+        "ForgetSnapshot", "ListChanges", "ListFiles", "Machine", "PinSnapshot", "ProviderAccounts",
+        "Provision", "PruneRepositories", "PruneRepository", "Reconcile", "RestoreSnapshot", "Retire",
+        "Snapshot", "SnapshotSchedules", "Standby",
     }  # fmt: skip
 
 
@@ -43,13 +49,18 @@ def test_activity_names() -> None:
         if (found := activity._Definition.from_callable(member))
     }
     assert names == {
-        "account_status", "apply_guard", "apply_mirror", "barrier", "browse_offers", "close_intent",
-        "destroy_instances", "drop_request", "ensure_instance", "ensure_vm", "fence", "fetch_logs",
-        "flush", "hand_back", "look_at_bodies", "look_for_instances", "look_now", "measure_rtt",
-        "move_guard", "pick_zones", "provider_view", "rank_offers", "record_bad_host", "record_events", "record_intent",
-        "record_machine", "record_receipt", "redirect", "rescue", "restore", "revive_machine",
-        "start_instance", "start_vm", "stop_vm", "survey", "wait_until_idle", "wait_until_mirrored", "wait_until_reachable",
-        "wait_until_running", "wait_until_usable", "wait_until_vm_runs", "watch_provider",
+        "account_status", "align_schedules", "apply_guard", "apply_mirror", "barrier",
+        "browse_offers", "choose_body", "close_intent", "destroy_instances", "drop_request",
+        "ensure_instance", "ensure_vm", "fence", "fetch_logs", "flush", "forget_snapshot",
+        "hand_back", "list_changes", "list_files", "look_at_bodies", "look_for_instances",
+        "look_now", "measure_rtt", "move_guard", "newest_snapshot", "note_failure", "pick_zones",
+        "pin_snapshot", "provider_view", "prune_owner", "prune_repository", "rank_offers",
+        "record_bad_host", "record_events", "record_intent", "record_machine", "record_receipt",
+        "record_snapshot", "redirect", "repository_owners", "rescue", "restore",
+        "restore_snapshot", "retire_snapshots", "revive_machine", "start_instance", "start_vm",
+        "stop_vm", "survey", "take_snapshot", "verify_snapshot", "wait_until_idle",
+        "wait_until_mirrored", "wait_until_reachable", "wait_until_running", "wait_until_usable",
+        "wait_until_vm_runs", "watch_provider",
     }  # fmt: skip
 
 
@@ -60,5 +71,8 @@ def test_ids_and_queues() -> None:
     assert ids.standby_workflow_id("m1") == "standby/m1"
     assert ids.failover_workflow_id("m1", 2) == "machine/m1/failover/2"
     assert ids.retire_workflow_id("dmt-prod-m1-g1-a1") == "retire/dmt-prod-m1-g1-a1"
+    assert ids.run_workflow_id("m1", "snapshot-1") == "machine/m1/run/snapshot-1"
+    assert ids.snapshot_schedule_id("m1") == "machine/m1/snapshot"
+    assert (ids.SNAPSHOT_SCHEDULES, ids.PRUNE) == ("snapshot-schedules", "prune-repositories")
     assert ids.fleet_watch_id("vast", "abc") == "fleet-watch/vast/abc"
     assert queues.ALL == ("control", "provider-vast", "provider-gcp")
