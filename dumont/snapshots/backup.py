@@ -7,6 +7,7 @@ uploaders send. Nothing points to what is uploaded before the snapshot itself is
 from __future__ import annotations
 
 import collections
+import ctypes
 import os
 import queue
 import socket
@@ -47,6 +48,13 @@ _BUNDLE_EARLY = 1 << 20
 _BUNDLE_FILES = 4096
 _NAMED = 1_000
 """At most so many files are named in the totals."""
+
+
+_llistxattr = ctypes.PyDLL(None).llistxattr
+"""How long the list of names is. Most files have none, and a call of a microsecond is not worth letting go of
+the interpreter, which is then had back only after others."""
+_llistxattr.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+_llistxattr.restype = ctypes.c_ssize_t
 
 
 @dataclass(frozen=True)
@@ -462,6 +470,8 @@ def _all(memory: Memory, known: Index) -> bool:
 
 def _xattrs(full: bytes) -> dict[str, bytes] | None:
     """What the file system keeps beside the file; None where it keeps nothing, or keeps it to itself."""
+    if _llistxattr(full, None, 0) == 0:
+        return None
     try:
         names = os.listxattr(full, follow_symlinks=False)
         found = {name: os.getxattr(full, name, follow_symlinks=False) for name in names}
