@@ -6,11 +6,12 @@ writes nothing that is right already.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from temporalio import activity
 
 from activities.heartbeat import heartbeating
@@ -105,26 +106,35 @@ class PruneAsk(Message):
 
 
 class _Said(BaseModel):
-    """What an engine on a machine says; more than this is not read."""
+    """What an engine on a machine says; more than this is not read.
 
-    model_config = ConfigDict(extra="ignore")
+    A host that is not trusted may say anything. What a workflow cannot count with, or what cannot be a
+    payload, would hold that workflow up for ever.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+_MOST: Final = 2**53
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
+_Seconds = Annotated[float, Field(ge=0, le=_MOST)]
+_SnapshotId = Annotated[str, Field(pattern=r"^\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}$")]
 
 
 class _Totals(_Said):
-    files: int = Field(ge=0)
-    bytes: int = Field(ge=0)
-    new_raw: int = Field(ge=0)
-    new_stored: int = Field(ge=0)
-    seconds: float = Field(ge=0)
+    files: _Count
+    bytes: _Count
+    new_raw: _Count
+    new_stored: _Count
+    seconds: _Seconds
     torn: list[str] = []
     unreadable: list[str] = []
 
 
 class _Made(_Said):
-    id: str = Field(pattern=r"^\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}$")
-    time: datetime
+    id: _SnapshotId
+    time: AwareDatetime
     totals: _Totals
-    tags: list[str] = []
 
 
 class _Problem(_Said):
@@ -133,13 +143,13 @@ class _Problem(_Said):
 
 
 class _Restored(_Said):
-    snapshot: str
-    files: int = Field(ge=0)
-    bytes: int = Field(ge=0)
-    unchanged: int = Field(ge=0)
-    fetched: int = Field(ge=0)
-    usable_s: float | None = None
-    seconds: float = Field(ge=0)
+    snapshot: _SnapshotId
+    files: _Count
+    bytes: _Count
+    unchanged: _Count
+    fetched: _Count
+    usable_s: _Seconds | None = None
+    seconds: _Seconds
     problems: list[_Problem] = []
 
 
@@ -232,7 +242,7 @@ class SnapshotActivities:
             whole=not totals.unreadable,
             unreadable=_short(totals.unreadable),
             changing=_short(totals.torn),
-            tags=tuple(made.tags),
+            tags=ask.tags,
             pinned=ask.pinned,
         )
 
@@ -340,27 +350,31 @@ class SnapshotActivities:
 
 
 def _listener(now: list[TransferProgress]) -> Callable[[dict[str, Any]], None]:
-    """Takes in what an engine says of its progress; nonsense is passed over."""
+    """Takes in what an engine says of its progress; nonsense is passed over. The clock is ours."""
+    step, began = now[0].step, time.monotonic()
 
     def hear(said: dict[str, Any]) -> None:
+        nonlocal began
+
         def number(name: str) -> int | None:
             value = said.get(name)
-            return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else None
+            return int(value) if isinstance(value, int | float) and 0 <= value < _MOST else None
 
         if said.get("waits"):
             now[0] = now[0].model_copy(update={"step": "waiting for another run on the machine"})
+            began = time.monotonic()
             return
-        seconds = said.get("seconds")
         now[0] = (
             now[0]
             .model_copy(
                 update={
+                    "step": step,
                     "files": number("files") or 0,
                     "bytes": number("bytes") or 0,
                     "unchanged_bytes": number("unchanged"),
                     "new_bytes": number("new_raw"),
                     "sent_bytes": number("sent") or number("fetched"),
-                    "seconds": float(seconds) if isinstance(seconds, int | float) else 0.0,
+                    "seconds": round(time.monotonic() - began, 1),
                 }
             )
             .estimated()
@@ -371,5 +385,5 @@ def _listener(now: list[TransferProgress]) -> Callable[[dict[str, Any]], None]:
 
 def _short(names: list[str]) -> tuple[str, ...]:
     more = len(names) - _NAMED
-    kept = tuple(name[:500] for name in names[:_NAMED])
+    kept = tuple(name[:500].encode(errors="replace").decode() for name in names[:_NAMED])
     return (*kept, f"and {more} more") if more > 0 else kept

@@ -25,7 +25,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Databases and stores": (
         "database_url", "temporal_address", "temporal_namespace", "temporal_ui_url",
-        "s3_url", "s3_bucket", "s3_access_key_id", "s3_secret_access_key",
+        "s3_url", "s3_bucket", "s3_access_key_id", "s3_secret_access_key", "s3_region",
+        "s3_machines_url", "s3_lending", "sts_url", "s3_role_arn", "r2_account_id", "r2_api_token",
     ),
     "API and log-in": (
         "api_host", "api_port", "api_url", "web_dir",

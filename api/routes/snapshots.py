@@ -100,12 +100,13 @@ async def set_snapshot_policy(
     """
     row = await _live(services, reference, principal)
     policy = SnapshotPolicy.model_validate(body.model_dump())
-    await services.snapshots.set_policy(row.spec.machine_id, policy)
     try:
+        # First, for it may turn out that Temporal does not understand the cron line.
         await services.snapshot_commands.schedule(row.spec.machine_id, policy)
     except DependencyUnavailable as error:
         # It is written down: a sweep brings the schedule up to date.
         log.warning("schedule_not_changed", machine=row.spec.machine_id, error=error.message)
+    await services.snapshots.set_policy(row.spec.machine_id, policy)
     return await _listed(services, row)
 
 

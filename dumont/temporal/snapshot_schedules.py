@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+import structlog
 from temporalio.client import (
     Client,
     Schedule,
@@ -21,10 +22,13 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from dumont.domain.errors import InvalidInput
 from dumont.domain.instances import Message
 from dumont.domain.snapshots import SnapshotPolicy
 from dumont.temporal.ids import snapshot_schedule_id
 from dumont.temporal.queues import CONTROL
+
+log = structlog.get_logger(__name__)
 
 WORKFLOW: Final = "Snapshot"
 _MEMO: Final = "policy"
@@ -42,6 +46,7 @@ async def apply(client: Client, machine_id: str, policy: SnapshotPolicy | None) 
     """Have a machine's schedule as its policy wants it; none where nothing is to be made by itself.
 
     Raises:
+        InvalidInput: Temporal does not understand its cron line; what was there before is there still.
         RPCError: Temporal did not confirm.
     """
     schedule_id = snapshot_schedule_id(machine_id)
@@ -72,6 +77,12 @@ async def apply(client: Client, machine_id: str, policy: SnapshotPolicy | None) 
         await client.create_schedule(
             schedule_id, schedule, memo={_MEMO: _digest(policy)}, rpc_timeout=_RPC
         )
+    except RPCError as error:
+        if error.status is RPCStatusCode.INVALID_ARGUMENT and policy.cron is not None:
+            raise InvalidInput(
+                f"not a cron line: {policy.cron} ({error.message})", field="cron"
+            ) from error
+        raise
 
 
 async def align(client: Client, wanted: Mapping[str, SnapshotPolicy]) -> int:
@@ -90,8 +101,14 @@ async def align(client: Client, wanted: Mapping[str, SnapshotPolicy]) -> int:
     changed = 0
     for machine_id, policy in wanted.items():
         now = there.pop(machine_id, None)
-        if now != (_digest(policy) if policy.is_scheduled else None):
+        if now == (_digest(policy) if policy.is_scheduled else None):
+            continue
+        try:
             await apply(client, machine_id, policy)
+        except InvalidInput as error:
+            # One owner's mistake must not keep the others from having theirs.
+            log.warning("schedule_not_possible", machine=machine_id, error=error.message)
+        else:
             changed += 1
     for machine_id in there:
         await apply(client, machine_id, None)

@@ -141,7 +141,7 @@ class FakeEngine:
     says: list[dict[str, Any]] = field(default_factory=list)
     """Lines of progress of each run."""
     takes_s: float = 0.0
-    """How long each run goes on after those."""
+    """How long each run takes; its lines come evenly."""
     answers: Callable[[dict[str, Any]], dict[str, Any]] = lambda honest: honest
     """What a host that is not trusted makes of the answer."""
     problems: list[dict[str, str]] = field(default_factory=list)
@@ -162,10 +162,12 @@ class FakeEngine:
         given = command._parser().parse_args([order.words[0], "--json", *order.words[1:], *last])
         self.runs.append((address.host, order))
         self.on_run(address.host, order)
+        pause_s = self.takes_s / (len(self.says) + 1)
         for line in self.says:
+            await asyncio.sleep(pause_s)
             if on_progress is not None:
                 on_progress(line)
-        await asyncio.sleep(self.takes_s)
+        await asyncio.sleep(pause_s)
         owner_id = grant.environment["DUMONT_SNAP_STORE"].removeprefix("memory://")
         if order.words[0] == "snapshot":
             now = datetime.now(UTC)
