@@ -487,6 +487,207 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{machine}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore Snapshot
+         * @description Bring files of a snapshot back onto this machine, each verified.
+         *
+         *     They go to `restored/<snapshot>` in the workspace unless `into` names another folder. With
+         *     `in_place` they take the place of what is there, which is kept in a snapshot first; files that
+         *     the snapshot does not have stay.
+         */
+        post: operations["restore_snapshot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/runs/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Run
+         * @description How far a snapshot, a restore or a prune is, or how it ended.
+         */
+        get: operations["show_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Snapshots
+         * @description A machine's snapshots, newest first, the policy that makes and deletes them, and how it goes.
+         */
+        get: operations["list_snapshots"];
+        put?: never;
+        /**
+         * Take Snapshot
+         * @description Keep the workspace as it is now.
+         *
+         *     It is read from the standby where there is one that has everything, so that the GPU's link and
+         *     processors are left alone; with `flush` the standby first gets all that was written until now.
+         */
+        post: operations["take_snapshot"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/snapshots/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Snapshot Policy
+         * @description When snapshots are made, what is left out, and how long they stay.
+         *
+         *     The whole policy: what is not given is the default again. Snapshots that it keeps no longer are
+         *     deleted after the next one was made; those that are pinned are not.
+         */
+        put: operations["set_snapshot_policy"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/snapshots/prune": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Prune Snapshots
+         * @description Free what no snapshot of any of your machines needs; by default only say what would be freed.
+         *
+         *     Your machines share one repository. Nothing that a snapshot needs is ever deleted, and what is
+         *     not needed is deleted once no snapshot is under way that may count on it.
+         */
+        post: operations["prune_snapshots"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/snapshots/{snapshot}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Snapshot
+         * @description One snapshot, and how much changed since the one before.
+         */
+        get: operations["show_snapshot"];
+        put?: never;
+        post?: never;
+        /**
+         * Forget Snapshot
+         * @description Delete a snapshot for good; a prune frees its space. One that is pinned must be unpinned first.
+         */
+        delete: operations["forget_snapshot"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/snapshots/{snapshot}/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Snapshot Changes
+         * @description What changed between two snapshots of a machine.
+         */
+        get: operations["list_snapshot_changes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/snapshots/{snapshot}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Snapshot Files
+         * @description What is in one folder of a snapshot, by name.
+         */
+        get: operations["list_snapshot_files"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/snapshots/{snapshot}/pin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Pin Snapshot
+         * @description Let no rule delete a snapshot, or let rules decide again.
+         */
+        put: operations["pin_snapshot"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/meta": {
         parameters: {
             query?: never;
@@ -766,6 +967,55 @@ export interface components {
             usd_per_hour?: number | null;
         };
         /**
+         * ChangeList
+         * @description GET /machines/{machine}/snapshots/{snapshot}/changes.
+         */
+        ChangeList: {
+            /**
+             * Items
+             * @description The first of them, in path order.
+             */
+            items: components["schemas"]["FileChange"][];
+            /** More */
+            more: boolean;
+            /** New */
+            new: string;
+            /** Old */
+            old: string;
+            totals: components["schemas"]["ChangeTotals"];
+        };
+        /**
+         * ChangeTotals
+         * @description How many differences there are between two snapshots, and how big what is new is.
+         */
+        ChangeTotals: {
+            /**
+             * Added
+             * @default 0
+             */
+            added?: number;
+            /**
+             * Bytes
+             * @default 0
+             */
+            bytes?: number;
+            /**
+             * Changed
+             * @default 0
+             */
+            changed?: number;
+            /**
+             * Removed
+             * @default 0
+             */
+            removed?: number;
+            /**
+             * Touched
+             * @default 0
+             */
+            touched?: number;
+        };
+        /**
          * Cost
          * @description What the failover cost, US dollars; parts that are not known are None.
          */
@@ -806,11 +1056,17 @@ export interface components {
             redirect_only?: boolean;
         };
         /**
+         * EntryKind
+         * @description What a snapshot's entry is.
+         * @enum {string}
+         */
+        EntryKind: "file" | "folder" | "link" | "other";
+        /**
          * EventKind
          * @description What happened. Names are public and stable.
          * @enum {string}
          */
-        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "standby.chosen" | "standby.ready" | "standby.failed" | "standby.lost" | "protection.changed" | "machine.on_standby" | "machine.replacing" | "failover.step" | "machine.failed_back" | "failover.false_alarm" | "failover.rescued" | "machine.drill" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "alert";
+        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "standby.chosen" | "standby.ready" | "standby.failed" | "standby.lost" | "protection.changed" | "machine.on_standby" | "machine.replacing" | "failover.step" | "machine.failed_back" | "failover.false_alarm" | "failover.rescued" | "machine.drill" | "snapshot.taken" | "snapshot.failed" | "workspace.restored" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "alert";
         /**
          * EventPage
          * @description GET /machines/{id}/events, newest first.
@@ -853,6 +1109,53 @@ export interface components {
          * @enum {string}
          */
         Failback: "at_once" | "when_idle" | "on_command";
+        /**
+         * FileChange
+         * @description One difference between two snapshots.
+         */
+        FileChange: {
+            /** After */
+            after: number;
+            /** Before */
+            before: number;
+            /** Path */
+            path: string;
+            /**
+             * What
+             * @enum {string}
+             */
+            what: "added" | "removed" | "changed" | "touched";
+        };
+        /**
+         * FileEntry
+         * @description One entry of a snapshot.
+         */
+        FileEntry: {
+            kind: components["schemas"]["EntryKind"];
+            /** Mode */
+            mode: number;
+            /**
+             * Modified At
+             * Format: date-time
+             */
+            modified_at: string;
+            /** Path */
+            path: string;
+            /** Size */
+            size: number;
+        };
+        /**
+         * FileList
+         * @description GET /machines/{machine}/snapshots/{snapshot}/files: what is in one folder.
+         */
+        FileList: {
+            /** Items */
+            items: components["schemas"]["FileEntry"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+            /** Path */
+            path: string;
+        };
         /**
          * GpuRequirement
          * @description What an owner asks of the GPU side of a machine.
@@ -1311,6 +1614,14 @@ export interface components {
             new_password: string;
         };
         /**
+         * PinOrder
+         * @description PUT /machines/{machine}/snapshots/{snapshot}/pin.
+         */
+        PinOrder: {
+            /** Pinned */
+            pinned: boolean;
+        };
+        /**
          * Problem
          * @description An error, as RFC 9457 problem details (`application/problem+json`).
          */
@@ -1477,6 +1788,33 @@ export interface components {
             status?: components["schemas"]["ProtectionStatus"];
         };
         /**
+         * PruneOrder
+         * @description POST /machines/{machine}/snapshots/prune: the owner's repository, which machines share.
+         */
+        PruneOrder: {
+            /**
+             * Dry Run
+             * @default true
+             */
+            dry_run?: boolean;
+        };
+        /**
+         * PruneResult
+         * @description What a prune freed, or would. Bytes.
+         */
+        PruneResult: {
+            /** Doomed */
+            doomed: number;
+            /** Dry Run */
+            dry_run: boolean;
+            /** Freed */
+            freed: number;
+            /** Needed */
+            needed: number;
+            /** Waits For */
+            waits_for: number;
+        };
+        /**
          * Receipt
          * @description One immutable record. `digest` changes when anything in it does.
          */
@@ -1574,6 +1912,163 @@ export interface components {
          */
         Rental: "spot" | "on_demand";
         /**
+         * RestoreOrder
+         * @description POST /machines/{machine}/restore: into the machine of the address.
+         */
+        RestoreOrder: {
+            /**
+             * In Place
+             * @description Into the workspace itself, over what is there. What is there is kept in a snapshot first; files that the snapshot does not have stay.
+             * @default false
+             */
+            in_place?: boolean;
+            /**
+             * Into
+             * @description A folder of the workspace; `restored/<snapshot>` when not given.
+             */
+            into?: string | null;
+            /**
+             * Of
+             * @description Another of your machines, whose snapshot it is.
+             */
+            of?: string | null;
+            /**
+             * Paths
+             * @description Only these, and what is below; all when empty.
+             * @default []
+             */
+            paths?: string[];
+            /**
+             * Snapshot
+             * @default latest
+             */
+            snapshot?: string;
+        };
+        /**
+         * RestoreResult
+         * @description What a restore brought back. Sizes in bytes.
+         */
+        RestoreResult: {
+            /** Before */
+            before?: string | null;
+            body: components["schemas"]["AgentRole"];
+            /** Bytes */
+            bytes: number;
+            /** Fetched Bytes */
+            fetched_bytes: number;
+            /** Files */
+            files: number;
+            /** Folder */
+            folder: string;
+            /**
+             * Problems
+             * @default []
+             */
+            problems?: string[];
+            /** Seconds */
+            seconds: number;
+            /** Snapshot Id */
+            snapshot_id: string;
+            /** Unchanged */
+            unchanged: number;
+            /** Usable S */
+            usable_s: number | null;
+        };
+        /**
+         * Retention
+         * @description How many snapshots stay: the newest of each period counts. One that is pinned always stays.
+         */
+        Retention: {
+            /**
+             * Daily
+             * @default 7
+             */
+            daily?: number;
+            /**
+             * Hourly
+             * @default 24
+             */
+            hourly?: number;
+            /**
+             * Last
+             * @default 4
+             */
+            last?: number;
+            /**
+             * Minimum
+             * @default 1
+             */
+            minimum?: number;
+            /**
+             * Monthly
+             * @default 6
+             */
+            monthly?: number;
+            /**
+             * Weekly
+             * @default 4
+             */
+            weekly?: number;
+        };
+        /**
+         * RunError
+         * @description Why a run failed.
+         */
+        RunError: {
+            /** Code */
+            code: string;
+            /** Hint */
+            hint?: string | null;
+            /** Message */
+            message: string;
+        };
+        /**
+         * RunStarted
+         * @description 202: it is durable. Look at `GET /machines/{machine}/runs/{run}` for how far it is.
+         */
+        RunStarted: {
+            /** Machine Id */
+            machine_id: string;
+            /** Run */
+            run: string;
+        };
+        /**
+         * RunView
+         * @description GET /machines/{machine}/runs/{run}: a snapshot, a restore or a prune.
+         */
+        RunView: {
+            /** Ended At */
+            ended_at: string | null;
+            error?: components["schemas"]["RunError"] | null;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "snapshot" | "restore" | "prune";
+            /** @description Null: not known at this moment. */
+            progress: components["schemas"]["TransferProgress"] | null;
+            pruned?: components["schemas"]["PruneResult"] | null;
+            restored?: components["schemas"]["RestoreResult"] | null;
+            /** Run */
+            run: string;
+            snapshot?: components["schemas"]["SnapshotRecord"] | null;
+            /**
+             * Started At
+             * Format: date-time
+             */
+            started_at: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "done" | "failed";
+            /**
+             * Tries
+             * @description Of the step under way; above 1, one failed and is resumed.
+             */
+            tries: number;
+        };
+        /**
          * Rung
          * @description One step of the ladder; the order of definition is the order of climbing.
          * @enum {string}
@@ -1596,6 +2091,198 @@ export interface components {
          * @enum {string}
          */
         Sign: "alive" | "lost" | "ended" | "silent";
+        /**
+         * SnapshotDetail
+         * @description GET /machines/{machine}/snapshots/{snapshot}.
+         */
+        SnapshotDetail: {
+            /**
+             * Before
+             * @description The snapshot before it; null: it is the first.
+             */
+            before: string | null;
+            /** @description Since the one before. */
+            changes: components["schemas"]["ChangeTotals"] | null;
+            snapshot: components["schemas"]["SnapshotRecord"];
+        };
+        /**
+         * SnapshotHealthView
+         * @description How a machine's snapshots are going.
+         */
+        SnapshotHealthView: {
+            /** Age S */
+            age_s: number | null;
+            /**
+             * Error
+             * @description Why the last one failed; empty when it did not.
+             */
+            error: string;
+            /**
+             * Failures
+             * @description In a row, since the last that succeeded.
+             */
+            failures: number;
+            /**
+             * Newest At
+             * @description Of the newest whole one.
+             */
+            newest_at: string | null;
+            /**
+             * Stale
+             * @description Older than twice the interval of the policy.
+             */
+            stale: boolean;
+        };
+        /**
+         * SnapshotList
+         * @description GET /machines/{machine}/snapshots, newest first.
+         */
+        SnapshotList: {
+            health: components["schemas"]["SnapshotHealthView"];
+            /** Items */
+            items: components["schemas"]["SnapshotRecord"][];
+            /**
+             * Next At
+             * @description When the schedule makes the next one.
+             */
+            next_at: string | null;
+            /** @description Null: this deployment has no store. */
+            policy: components["schemas"]["SnapshotPolicy"] | null;
+        };
+        /**
+         * SnapshotOrder
+         * @description POST /machines/{machine}/snapshots.
+         */
+        SnapshotOrder: {
+            /**
+             * Flush
+             * @description Read from the standby, first wait until it has everything written so far.
+             * @default true
+             */
+            flush?: boolean;
+            /**
+             * Pinned
+             * @description No rule deletes it.
+             * @default false
+             */
+            pinned?: boolean;
+            /**
+             * Tags
+             * @default []
+             */
+            tags?: string[];
+        };
+        /**
+         * SnapshotPolicy
+         * @description When a machine's workspace is kept, what is left out, and for how long.
+         */
+        SnapshotPolicy: {
+            /** Cron */
+            cron?: string | null;
+            /**
+             * Every Minutes
+             * @default 30
+             */
+            every_minutes?: (5 | 15 | 30 | 60) | null;
+            /**
+             * Excludes
+             * @default []
+             */
+            excludes?: string[];
+            /**
+             * @default {
+             *       "daily": 7,
+             *       "hourly": 24,
+             *       "last": 4,
+             *       "minimum": 1,
+             *       "monthly": 6,
+             *       "weekly": 4
+             *     }
+             */
+            retention?: components["schemas"]["Retention"];
+        };
+        /**
+         * SnapshotPolicyOrder
+         * @description PUT /machines/{machine}/snapshots/policy.
+         */
+        SnapshotPolicyOrder: {
+            /** Cron */
+            cron?: string | null;
+            /**
+             * Every Minutes
+             * @default 30
+             */
+            every_minutes?: (5 | 15 | 30 | 60) | null;
+            /**
+             * Excludes
+             * @default []
+             */
+            excludes?: string[];
+            /**
+             * @default {
+             *       "daily": 7,
+             *       "hourly": 24,
+             *       "last": 4,
+             *       "minimum": 1,
+             *       "monthly": 6,
+             *       "weekly": 4
+             *     }
+             */
+            retention?: components["schemas"]["Retention"];
+        };
+        /**
+         * SnapshotRecord
+         * @description One snapshot of a machine, as it is known without asking the store. Sizes in bytes.
+         */
+        SnapshotRecord: {
+            /** Bytes */
+            bytes: number;
+            /**
+             * Changing
+             * @default []
+             */
+            changing?: string[];
+            /** Files */
+            files: number;
+            /** Machine Id */
+            machine_id: string;
+            /** New Bytes */
+            new_bytes: number;
+            /**
+             * Pinned
+             * @default false
+             */
+            pinned?: boolean;
+            /** Seconds */
+            seconds: number;
+            /** Snapshot Id */
+            snapshot_id: string;
+            source: components["schemas"]["AgentRole"];
+            /** Stored Bytes */
+            stored_bytes: number;
+            /**
+             * Tags
+             * @default []
+             */
+            tags?: string[];
+            /**
+             * Taken At
+             * Format: date-time
+             */
+            taken_at: string;
+            /**
+             * Unreadable
+             * @default []
+             */
+            unreadable?: string[];
+            /** Verified At */
+            verified_at?: string | null;
+            /**
+             * Whole
+             * @default true
+             */
+            whole?: boolean;
+        };
         /**
          * Source
          * @description Who can know something about an instance.
@@ -1732,6 +2419,44 @@ export interface components {
             token_type?: "bearer";
         };
         /**
+         * TransferProgress
+         * @description How far a snapshot or a restore is. Sizes in bytes; None: unknown.
+         */
+        TransferProgress: {
+            /**
+             * Bytes
+             * @default 0
+             */
+            bytes?: number;
+            /** Eta S */
+            eta_s?: number | null;
+            /**
+             * Files
+             * @default 0
+             */
+            files?: number;
+            /** New Bytes */
+            new_bytes?: number | null;
+            /**
+             * Seconds
+             * @default 0
+             */
+            seconds?: number;
+            /** Sent Bytes */
+            sent_bytes?: number | null;
+            /**
+             * Step
+             * @default
+             */
+            step?: string;
+            /** Total Bytes */
+            total_bytes?: number | null;
+            /** Total Files */
+            total_files?: number | null;
+            /** Unchanged Bytes */
+            unchanged_bytes?: number | null;
+        };
+        /**
          * Unreplicated
          * @description What had not reached the standby when the link was lost.
          */
@@ -1823,13 +2548,19 @@ export type ApiKeyView = components['schemas']['ApiKeyView'];
 export type Authority = components['schemas']['Authority'];
 export type Barrier = components['schemas']['Barrier'];
 export type Body = components['schemas']['Body'];
+export type ChangeList = components['schemas']['ChangeList'];
+export type ChangeTotals = components['schemas']['ChangeTotals'];
 export type Cost = components['schemas']['Cost'];
 export type DependencyHealth = components['schemas']['DependencyHealth'];
 export type DrillOrder = components['schemas']['DrillOrder'];
+export type EntryKind = components['schemas']['EntryKind'];
 export type EventKind = components['schemas']['EventKind'];
 export type EventPage = components['schemas']['EventPage'];
 export type EventView = components['schemas']['EventView'];
 export type Failback = components['schemas']['Failback'];
+export type FileChange = components['schemas']['FileChange'];
+export type FileEntry = components['schemas']['FileEntry'];
+export type FileList = components['schemas']['FileList'];
 export type GpuRequirement = components['schemas']['GpuRequirement'];
 export type GuardReport = components['schemas']['GuardReport'];
 export type Health = components['schemas']['Health'];
@@ -1849,6 +2580,7 @@ export type NotMirrored = components['schemas']['NotMirrored'];
 export type OfferList = components['schemas']['OfferList'];
 export type OfferView = components['schemas']['OfferView'];
 export type PasswordChange = components['schemas']['PasswordChange'];
+export type PinOrder = components['schemas']['PinOrder'];
 export type Problem = components['schemas']['Problem'];
 export type ProtectionDetail = components['schemas']['ProtectionDetail'];
 export type ProtectionOrder = components['schemas']['ProtectionOrder'];
@@ -1856,14 +2588,29 @@ export type ProtectionPolicy = components['schemas']['ProtectionPolicy'];
 export type ProtectionReport = components['schemas']['ProtectionReport'];
 export type ProtectionStatus = components['schemas']['ProtectionStatus'];
 export type ProtectionView = components['schemas']['ProtectionView'];
+export type PruneOrder = components['schemas']['PruneOrder'];
+export type PruneResult = components['schemas']['PruneResult'];
 export type Receipt = components['schemas']['Receipt'];
 export type ReceiptList = components['schemas']['ReceiptList'];
 export type ReceiptView = components['schemas']['ReceiptView'];
 export type Refresh = components['schemas']['Refresh'];
 export type Rental = components['schemas']['Rental'];
+export type RestoreOrder = components['schemas']['RestoreOrder'];
+export type RestoreResult = components['schemas']['RestoreResult'];
+export type Retention = components['schemas']['Retention'];
+export type RunError = components['schemas']['RunError'];
+export type RunStarted = components['schemas']['RunStarted'];
+export type RunView = components['schemas']['RunView'];
 export type Rung = components['schemas']['Rung'];
 export type RungView = components['schemas']['RungView'];
 export type Sign = components['schemas']['Sign'];
+export type SnapshotDetail = components['schemas']['SnapshotDetail'];
+export type SnapshotHealthView = components['schemas']['SnapshotHealthView'];
+export type SnapshotList = components['schemas']['SnapshotList'];
+export type SnapshotOrder = components['schemas']['SnapshotOrder'];
+export type SnapshotPolicy = components['schemas']['SnapshotPolicy'];
+export type SnapshotPolicyOrder = components['schemas']['SnapshotPolicyOrder'];
+export type SnapshotRecord = components['schemas']['SnapshotRecord'];
 export type Source = components['schemas']['Source'];
 export type SshAddress = components['schemas']['SshAddress'];
 export type SshKeyCreate = components['schemas']['SshKeyCreate'];
@@ -1872,6 +2619,7 @@ export type StandbyCostView = components['schemas']['StandbyCostView'];
 export type StandbyView = components['schemas']['StandbyView'];
 export type Testimony = components['schemas']['Testimony'];
 export type Tokens = components['schemas']['Tokens'];
+export type TransferProgress = components['schemas']['TransferProgress'];
 export type Unreplicated = components['schemas']['Unreplicated'];
 export type UserView = components['schemas']['UserView'];
 export type VerdictKind = components['schemas']['VerdictKind'];
@@ -3494,6 +4242,1000 @@ export interface operations {
             };
             /** @description An input is malformed or impossible; `field` names it. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    restore_snapshot: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the client, one for each intent: the same key again is the same request, however often it is sent. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RestoreOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunStarted"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunView"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_snapshots: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    take_snapshot: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the client, one for each intent: the same key again is the same request, however often it is sent. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SnapshotOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunStarted"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_snapshot_policy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SnapshotPolicyOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prune_snapshots: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the client, one for each intent: the same key again is the same request, however often it is sent. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PruneOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunStarted"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+                /** @description Its id, the beginning of it, or `latest`. */
+                snapshot: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotDetail"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    forget_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+                /** @description Its id, the beginning of it, or `latest`. */
+                snapshot: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_snapshot_changes: {
+        parameters: {
+            query?: {
+                /** @description Another one; the one before. */
+                since?: string | null;
+                /** @description Length of the page. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+                /** @description Its id, the beginning of it, or `latest`. */
+                snapshot: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangeList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_snapshot_files: {
+        parameters: {
+            query?: {
+                /** @description A folder; the top. */
+                path?: string;
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+                /** @description Its id, the beginning of it, or `latest`. */
+                snapshot: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pin_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+                /** @description Its id, the beginning of it, or `latest`. */
+                snapshot: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PinOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotRecord"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
+            502: {
                 headers: {
                     [name: string]: unknown;
                 };
