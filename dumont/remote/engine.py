@@ -50,8 +50,10 @@ cd "$HOME/.dumont" && rm -rf {name}.part && mkdir {name}.part && tar -xzf {name}
 """
 _FETCH = """\
 cd "$HOME/.dumont" && rm -rf {name}.part && \
-{python} -m pip install --quiet --no-deps --disable-pip-version-check --target {name}.part {pins} && \
-: >{name}.part/bitshuffle/__init__.py && {{ mv -T {name}.part {name} || [ -d {name} ]; }}
+{python} -m pip install --quiet --no-deps --only-binary=:all: --disable-pip-version-check \
+  --target {name}.part {wanted} && \
+if [ -d {name}.part/bitshuffle ]; then : >{name}.part/bitshuffle/__init__.py; fi && \
+{{ mv -T {name}.part {name} || [ -d {name} ]; }}
 """
 _TIDY = """\
 cd "$HOME/.dumont" && for old in engine-* libs-*; do
@@ -62,7 +64,7 @@ exit 0
 _RUN = """\
 cd && exec {python} -ISc 'import os, sys
 home = os.path.expanduser("~/.dumont")
-sys.path[:0] = [os.path.join(home, name) for name in ("{sources}", "{libraries}")]
+sys.path[:0] = [os.path.join(home, name) for name in "{folders}".split()]
 from dumont.snapshots.hosted import main
 sys.exit(main())'
 """
@@ -117,16 +119,21 @@ async def _installed(connection: asyncssh.SSHClientConnection, where: str) -> st
         )
     if ours.name not in there:
         await _unpacked(connection, ours)
-    same = facts["kind"] == engine_archive.python_kind()
-    needed = await asyncio.to_thread(engine_archive.libraries)
-    libraries = needed.name if same else f"{needed.name}-{_plain(facts['kind'])}"
-    if libraries not in there:
-        if same:
-            await _unpacked(connection, needed)
-        else:
-            await _fetched(connection, libraries, python=python, where=where)
-        await run(connection, _TIDY.format(keep=f"{ours.name}|{libraries}"), timeout_s=60)
-    return _RUN.format(python=python, sources=ours.name, libraries=libraries)
+    kind = facts["kind"]
+    same = kind == engine_archive.python_kind()
+    compiled = await asyncio.to_thread(engine_archive.libraries)
+    folders = [ours.name]
+    if not same:
+        folders.append(f"{compiled.name}-{_plain(kind)}")
+        if folders[-1] not in there:
+            await _fetched(connection, folders[-1], python=python, kind=kind, where=where)
+    if same or engine_archive.shares_codecs(kind):
+        folders.append(compiled.name)
+        if compiled.name not in there:
+            await _unpacked(connection, compiled)
+    if not there.issuperset(folders):
+        await run(connection, _TIDY.format(keep="|".join(folders)), timeout_s=60)
+    return _RUN.format(python=python, folders=" ".join(folders))
 
 
 async def _unpacked(connection: asyncssh.SSHClientConnection, folder: Folder) -> None:
@@ -137,10 +144,10 @@ async def _unpacked(connection: asyncssh.SSHClientConnection, folder: Folder) ->
 
 
 async def _fetched(
-    connection: asyncssh.SSHClientConnection, name: str, *, python: str, where: str
+    connection: asyncssh.SSHClientConnection, name: str, *, python: str, kind: str, where: str
 ) -> None:
-    pins = " ".join(engine_archive.pinned())
-    command = _FETCH.format(name=name, python=python, pins=pins)
+    wanted = " ".join(shlex.quote(each) for each in engine_archive.wanted(kind))
+    command = _FETCH.format(name=name, python=python, wanted=wanted)
     done = await run(connection, command, timeout_s=_INSTALL_S)
     if done.exit_status != 0:
         raise AgentRefused(

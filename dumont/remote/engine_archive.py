@@ -1,8 +1,8 @@
 """The snapshot engine as two archives that a machine's own Python runs: our sources, and the libraries.
 
 The sources are small and change with each version of ours; the libraries are compiled, a hundred times as
-large, and change seldom. A machine whose Python is of another kind than ours gets the libraries from the
-package index instead, in the very same versions.
+large, and change seldom. A machine whose Python is of another kind than ours gets most of them from the
+package index instead.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from typing import Final
 
 import dumont
 
-LIBRARIES: Final = (
-    "bitshuffle",
-    "blake3",
-    "cffi",
-    "cryptography",
-    "pyfastcdc",
-    "typing-extensions",
-)
-"""Distributions that the engine imports, with what those import."""
+LIBRARIES: Final = {
+    "bitshuffle": "==0.5.2",
+    "blake3": ">=1.0.4,<2",
+    "cffi": ">=1.17,<3",
+    "cryptography": ">=44",
+    "pyfastcdc": "==0.3.1",
+    "typing-extensions": ">=4.12,<5",
+}
+"""Distributions that the engine imports, with what those import, and the versions that do. Where files are cut
+hangs on `pyfastcdc`, so that another one would find less in common."""
 
 _LEFT_OUT: Final = ("bitshuffle/h5", "bitshuffle/plugin/", "bitshuffle.libs/libhdf5")
 """Parts of them for HDF5, which would triple the archive."""
@@ -53,9 +54,22 @@ def python_kind() -> str:
     return f"{sysconfig.get_config_var('SOABI')} {libc or 'other'}"
 
 
-def pinned() -> list[str]:
-    """The libraries in our versions, for the package index."""
-    return [f"{name}=={metadata.version(name)}" for name in LIBRARIES]
+def shares_codecs(kind: str) -> bool:
+    """Whether a Python of another kind can load our codecs all the same.
+
+    They are called without Python's help; what they are linked to has been there since 3.11
+    (`dumont.snapshots.native`). For Pythons newer than 3.12 the package index has none.
+    """
+    ours, theirs = python_kind().split("-", 2), kind.split("-", 2)
+    if len(theirs) != 3 or theirs[0] != "cpython" or not theirs[1].isdigit():
+        return False
+    return theirs[2] == ours[2] and int(theirs[1]) >= 311
+
+
+def wanted(kind: str) -> list[str]:
+    """What a Python of another kind needs from the package index."""
+    left_out = ("bitshuffle",) if shares_codecs(kind) else ()
+    return [f"{name}{versions}" for name, versions in LIBRARIES.items() if name not in left_out]
 
 
 @functools.cache

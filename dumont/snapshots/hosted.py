@@ -1,14 +1,15 @@
 """The engine on a machine, run by whoever manages that machine: an order on stdin, JSON lines on stdout.
 
 Nothing secret touches the machine's disk or its list of processes: what opens the repository and the
-credentials, which expire, arrive on stdin and stay in this process. Newer credentials may follow. When
-stdin ends, nobody is there any more to hear the result, and the run ends as by Ctrl-C: what was sent is not
+credentials, which expire, arrive on stdin and stay in this process. Newer credentials may follow. An empty
+line on stdout now and then says that the run goes on, for one large file may take its time. When stdin ends, nobody is there any more to hear the result, and the run ends as by Ctrl-C: what was sent is not
 sent again by the next one.
 """
 
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from dumont.snapshots import command
 
@@ -25,6 +26,7 @@ _NOTE = Path("~/.dumont/workspace")
 """Where a machine's agent notes where the workspace is."""
 _DEFAULT_WORKSPACE = "/workspace"
 _GRACE_S = 15.0
+_PULSE_S = 30.0
 _NICE = 5
 """The user's own programs come first."""
 
@@ -36,10 +38,12 @@ def main() -> int:
     workspace, which is appended to them as the last argument when it is not null; `environment`, whatever
     `dumont-snap` reads from there; `credentials`, as in the file of a loan.
     """
-    line = sys.stdin.buffer.readline()
+    # Not `sys.stdin`: at its end Python waits for that one's lock, which the listening thread holds.
+    stdin = io.FileIO(0, closefd=False)
+    line = stdin.readline()
     try:
         order = json.loads(line)
-        words = [str(word) for word in order["words"]]
+        name, *words = [str(word) for word in order["words"]]
         folder = order.get("folder")
         os.environ.update({str(k): str(v) for k, v in order.get("environment", {}).items()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -49,13 +53,14 @@ def main() -> int:
         os.environ[_CREDENTIALS] = purse.path
     else:
         purse = None
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, purse), daemon=True).start()
+    threading.Thread(target=_listen, args=(stdin, purse), daemon=True).start()
+    threading.Thread(target=_pulse, daemon=True).start()
     os.nice(_NICE)
     state = Path("~/.dumont/snapshots").expanduser()
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _alone(state / "lock"):
         last = [os.path.join(workspace(), str(folder))] if folder is not None else []
-        return command.main([words[0], "--json", "--state", str(state), *words[1:], *last])
+        return command.main([name, "--json", "--state", str(state), *words, *last])
 
 
 def workspace() -> str:
@@ -106,7 +111,7 @@ class _alone:  # noqa: N801 - reads as a sentence
         self._file.close()
 
 
-def _listen(stdin: IO[bytes], purse: _Purse | None) -> None:
+def _listen(stdin: BinaryIO, purse: _Purse | None) -> None:
     """Take newer credentials; end the run when nobody is there."""
     for line in stdin:
         try:
@@ -118,6 +123,14 @@ def _listen(stdin: IO[bytes], purse: _Purse | None) -> None:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(_GRACE_S)
     os._exit(130)
+
+
+def _pulse() -> None:
+    """Say that the run goes on. An empty line harms no other, wherever it comes between."""
+    while True:
+        time.sleep(_PULSE_S)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
 
 
 def _refuse(why: str) -> int:

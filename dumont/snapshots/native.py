@@ -51,7 +51,7 @@ def load(where: list[str]) -> ctypes.CDLL:
     for folder in where:
         for found in sorted(Path(folder).glob("ext*.so")):
             with _one_thread():
-                loaded = ctypes.CDLL(str(found))
+                loaded = _opened(found)
             missing = [name for name in _NEEDED if not hasattr(loaded, name)]
             if missing:
                 raise ImportError(f"{found} has no {', '.join(missing)}: another version is needed")
@@ -60,6 +60,24 @@ def load(where: list[str]) -> ctypes.CDLL:
                 raise ImportError(f"{found} needs a processor with AVX2, which this one has not")
             return loaded
     raise ImportError("the package bitshuffle is not installed: pip install bitshuffle")
+
+
+def _opened(path: Path) -> ctypes.CDLL:
+    """The library, its symbols bound as they are used.
+
+    It is an extension module, made for one version of Python, of which we call nothing: bound at once, it
+    could not be loaded into another one.
+
+    Raises:
+        ImportError: It is not for this Python, or not for this machine.
+    """
+    system = ctypes.CDLL(None)
+    system.dlopen.restype, system.dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
+    system.dlerror.restype = ctypes.c_char_p
+    handle = system.dlopen(os.fsencode(path), os.RTLD_LAZY | os.RTLD_LOCAL)
+    if not handle:
+        raise ImportError((system.dlerror() or b"unknown").decode("utf-8", "replace"))
+    return ctypes.CDLL(str(path), handle=handle)
 
 
 def folders() -> list[str]:
