@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from temporalio import activity, workflow
 
 from activities.accounts import AccountActivities
@@ -20,8 +22,9 @@ from activities.snapshots import SnapshotActivities
 from activities.sweep import SweepActivities
 from activities.takeover import TakeoverActivities
 from activities.vms import VmActivities
-from dumont.temporal import ids, queues
-from worker.roles import WORKFLOWS
+from dumont.temporal import ids, queues, snapshot_schedules
+from worker.roles import WORKFLOWS, KeepingActivities
+from workflows.snapshots import Snapshot
 
 ACTIVITIES = (
     AccountActivities, EndingActivities, EvidenceActivities, FleetActivities, InstanceActivities,
@@ -76,3 +79,24 @@ def test_ids_and_queues() -> None:
     assert (ids.SNAPSHOT_SCHEDULES, ids.PRUNE) == ("snapshot-schedules", "prune-repositories")
     assert ids.fleet_watch_id("vast", "abc") == "fleet-watch/vast/abc"
     assert queues.ALL == ("control", "provider-vast", "provider-gcp")
+
+
+def test_a_worker_serves_every_activity_of_snapshots() -> None:
+    """One that no worker serves is waited for until its time is over."""
+    classes = {
+        "snapshots": SnapshotActivities,
+        "repository": RepositoryActivities,
+        "upkeep": UpkeepActivities,
+    }
+    made: dict[str, Any] = {name: object.__new__(cls) for name, cls in classes.items()}
+    served = {each.__name__ for each in KeepingActivities(**made).served()}
+    assert served == {
+        name
+        for cls in classes.values()
+        for name, member in vars(cls).items()
+        if activity._Definition.from_callable(member)
+    }
+
+
+def test_schedules_start_a_workflow_that_there_is() -> None:
+    assert workflow._Definition.must_from_class(Snapshot).name == snapshot_schedules.WORKFLOW

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -18,7 +21,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from dumont.domain.errors import InvalidInput
+from dumont.domain.errors import DependencyUnavailable, InvalidInput
 from dumont.domain.snapshots import SnapshotPolicy
 from dumont.temporal.client import connect
 from dumont.temporal.ids import snapshot_schedule_id
@@ -43,13 +46,23 @@ def server() -> Iterator[TemporalServer]:
 
 
 @pytest.fixture
-async def client(server: TemporalServer) -> AsyncIterator[Client]:
-    """A server without schedules."""
-    made = await connect(address=server.address, namespace="default", codec_keys=KEYS)
-    yield made
-    for schedule_id in await listed(made):
-        await made.get_schedule_handle(schedule_id).delete()
-    await until_listed(made)
+async def client(server: TemporalServer) -> Client:
+    """A namespace without schedules: a sweep is for all of them."""
+    name = f"test-{secrets.token_hex(4)}"
+    anywhere = await connect(address=server.address, namespace="default", codec_keys=KEYS)
+    order = RegisterNamespaceRequest(
+        namespace=name, workflow_execution_retention_period=Duration(seconds=86_400)
+    )
+    await anywhere.workflow_service.register_namespace(order)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                made = await connect(address=server.address, namespace=name, codec_keys=KEYS)
+                await made.count_workflows()
+                await apply(made, "probe", None)
+                return made
+            except (RPCError, DependencyUnavailable):
+                await asyncio.sleep(0.1)
 
 
 async def listed(client: Client) -> set[str]:
