@@ -203,7 +203,8 @@ class MirrorActivities:
         if not owned:
             raise NotFound(f"no machine {ask.machine_id}")
         spec, state = owned[0].spec, owned[0].state
-        if state.phase is not MachinePhase.RUNNING or state.instance is None:
+        there = state.phase in (MachinePhase.RUNNING, MachinePhase.HIBERNATING)
+        if not there or state.instance is None:
             raise PreconditionFailed(
                 f"{spec.name} is {state.phase.value}: there is no GPU to flush from",
                 hint=f"dumont show {spec.name}",

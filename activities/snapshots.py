@@ -183,7 +183,9 @@ class SnapshotActivities:
         spec, state = owned[0].spec, owned[0].state
         home, standby = state.instance, state.standby
         on_standby = state.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING)
-        running = state.phase is MachinePhase.RUNNING
+        # On its way to sleep it is read once more, until its bodies are given back.
+        falling_asleep = state.phase is MachinePhase.HIBERNATING and state.restoring is None
+        running = state.phase is MachinePhase.RUNNING or falling_asleep
         spare = running and state.mirrored and state.protection is ProtectionStatus.PROTECTED
         role, ssh = None, None
         if standby is not None and (on_standby or (spare and not ask.writes)):

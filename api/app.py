@@ -22,6 +22,7 @@ from api.routes import (
     auth,
     codec,
     health,
+    hibernation,
     machines,
     meta,
     offers,
@@ -91,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_routes(app: FastAPI, services: Services) -> None:
     v1 = APIRouter(prefix=PREFIX)
     for part in (
-        machines, protection, snapshots, event_routes, offers, auth, api_keys, ssh_keys,
+        machines, protection, hibernation, snapshots, event_routes, offers, auth, api_keys, ssh_keys,
     ):  # fmt: skip
         v1.include_router(part.router)
     for part in (agent, webhooks, codec, health, meta):

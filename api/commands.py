@@ -45,6 +45,7 @@ from workflows.failover import DrillRequest, FailBackRequest
 from workflows.fleet_watch import FleetWatch
 from workflows.lookups import BrowseOffers, FetchLogs, Flush, ProviderAccounts
 from workflows.machine import DestroyRequest, Machine, MachineInput
+from workflows.rest import HibernateRequest, WakeRequest
 
 DEPENDENCY: Final = "temporal"
 WORKER: Final = "worker"
@@ -139,6 +140,20 @@ class Commands:
             await machine.execute_update(
                 Machine.fail_back, request, id=update_id, rpc_timeout=_UPDATE
             )
+
+    async def hibernate(
+        self, machine_id: str, request: HibernateRequest, *, update_id: str
+    ) -> None:
+        """Ask a machine to keep its workspace and give back what it rents. Raises like `drill`."""
+        async with self._commanding(machine_id) as machine:
+            await machine.execute_update(
+                Machine.hibernate, request, id=update_id, rpc_timeout=_UPDATE
+            )
+
+    async def wake(self, machine_id: str, request: WakeRequest, *, update_id: str) -> None:
+        """Ask a hibernated machine to come back. Raises like `drill`."""
+        async with self._commanding(machine_id) as machine:
+            await machine.execute_update(Machine.wake, request, id=update_id, rpc_timeout=_UPDATE)
 
     async def flush(self, machine_id: str) -> Barrier:
         """Wait until everything written before is on the machine's standby; ten minutes at most.

@@ -17,6 +17,7 @@ cursor. Writes that create take an `Idempotency-Key`. News come from `GET /event
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "machines", "description": "The machines and what happens to them."},
     {"name": "protection", "description": "Barrier, drill, the way back, receipts of failovers."},
+    {"name": "hibernation", "description": "Machines that rest cost nothing, and wake."},
     {"name": "snapshots", "description": "Workspaces in the object store, and back."},
     {"name": "events", "description": "Live news of all your machines."},
     {"name": "offers", "description": "What the market rents."},

@@ -231,7 +231,7 @@ def rclone(job: Job) -> Tool:
         "--transfers", "16", "--checkers", "32", "--s3-no-check-bucket", "--s3-no-head",
         "--s3-no-head-object", "--s3-disable-checksum", "--s3-chunk-size", "16M",
         "--s3-upload-concurrency", "4", "--multi-thread-cutoff", "64M",
-        "--multi-thread-streams", "4", "--multi-thread-chunk-size", "16M", "--buffer-size", "4M",
+        "--multi-thread-streams", "4", "--buffer-size", "4M",
     ]  # fmt: skip
     there = f"bench:{BUCKET}/{job.prefix}"
     return Program(

@@ -85,6 +85,7 @@ def _job(run: Run) -> None:
                 report.say(f"{name} failed: {error}")
                 report.figures.setdefault("failed", {})[name] = str(error)
                 del found[name]
+                continue
             walls = {phase: round(costs[-1].wall_s, 2) for phase, costs in kept.costs.items()}
             report.say(f"{f'round {number}' if number else 'warm-up'}: {name}: {walls}")
     _report_job(run, facts, found)

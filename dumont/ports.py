@@ -365,7 +365,7 @@ class SnapshotStore(Protocol):
     """What is known of machines' snapshots. The repository is the truth; this is what is shown of it."""
 
     async def record(self, record: SnapshotRecord) -> None:
-        """Note one that was made, and that making one succeeded; the same twice is one."""
+        """Note one that was made; the same twice is one."""
         ...
 
     async def record_failure(self, machine_id: str, *, error: str, at: datetime) -> int:
@@ -373,7 +373,7 @@ class SnapshotStore(Protocol):
         ...
 
     async def verified(self, machine_id: str, snapshot_id: str, *, at: datetime) -> None:
-        """Note that one was found whole in the store."""
+        """Note that one was found whole in the store: only then has making it succeeded."""
         ...
 
     async def pinned(self, machine_id: str, snapshot_id: str, *, pinned: bool) -> None:
@@ -385,7 +385,7 @@ class SnapshotStore(Protocol):
         ...
 
     async def newest(self, machine_id: str) -> SnapshotRecord | None:
-        """The newest whole one; None when there is none."""
+        """The newest whole one, of those that were found in the store if any was; None: there is none."""
         ...
 
     async def find(self, machine_id: str, name: str) -> SnapshotRecord:

@@ -22,7 +22,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.snapshots import RestoreInput, RestoreSnapshot
 
 COMES_BACK = "a machine whose instance is gone comes back from its newest snapshot"
-"""A patch: machines that were alive before it replay as they were."""
+STARTS_AGAIN = "a stopped instance is started again"
+"""Patches: machines that were alive before them replay as they were."""
 
 
 class Comeback:
@@ -38,6 +39,26 @@ class Comeback:
         self._spec = spec
         self._timing = timing
         self._life = life
+
+    def stuck(self, error: DumontError) -> None:
+        """It cannot go on by itself now: say why, and when the next try is."""
+        ladder = self._timing.retry_ladder_s
+        tries = self._life.state.provision_tries + 1
+        wait = timedelta(seconds=ladder[min(tries, len(ladder)) - 1])
+        self._life.move(
+            MachinePhase.STUCK,
+            error.message,
+            kind=EventKind.STUCK,
+            provision_tries=tries,
+            next_try_at=workflow.now() + wait,
+            data={"code": error.code, "hint": error.hint},
+        )
+
+    def lost_both(self) -> None:
+        """Neither body is there: the GPU's disk has what there is, and is asked for again."""
+        due = workflow.now() + self.wait(0) if workflow.patched(STARTS_AGAIN) else None
+        why = "the GPU and the standby are both lost; the GPU's disk is waited for"
+        self._life.move(MachinePhase.STUCK, why, kind=EventKind.STUCK, next_try_at=due)
 
     async def start_again(self, home: ActiveInstance) -> None:
         """Its files are on this instance's disk: it must run again, unless the disk is gone."""

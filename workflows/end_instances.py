@@ -101,7 +101,12 @@ class EndInstances:
 
 
 async def end_everything(
-    spec: MachineSpec, *, known: str | None, queue: str, confirm_s: float
+    spec: MachineSpec,
+    *,
+    known: str | None,
+    queue: str,
+    confirm_s: float,
+    why: str = "the machine is destroyed",
 ) -> None:
     """End whatever carries a label of a machine at one provider; returns when it is verified gone.
 
@@ -110,6 +115,7 @@ async def end_everything(
         known: Id of an instance that is meant, whether a listing shows it or not.
         queue: The provider's task queue.
         confirm_s: As in `EndInput`.
+        why: For people.
     """
     whose = spec.machine_id
     prefix = labels.machine_prefix(env=spec.env, machine_id=whose)
@@ -120,7 +126,7 @@ async def end_everything(
             target=EndTarget(
                 label=prefix, whole_machine=True, known_ids=(known,) if known is not None else ()
             ),
-            why="the machine is destroyed",
+            why=why,
             confirm_s=confirm_s,
             queue=queue,
         ),

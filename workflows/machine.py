@@ -22,7 +22,6 @@ from temporalio.exceptions import (
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from dumont.domain.errors import DumontError
     from dumont.domain.events import EventKind
     from dumont.domain.fleet import InstanceReport
     from dumont.domain.instances import Message
@@ -38,12 +37,11 @@ with workflow.unsafe.imports_passed_through():
     from dumont.temporal.failures import error_of
     from dumont.temporal.ids import (
         failover_workflow_id,
-        provision_workflow_id,
         retire_workflow_id,
     )
     from dumont.temporal.queues import PROVIDER_GCP, PROVIDER_VAST
     from workflows.chronicle import Chronicle
-    from workflows.comeback import COMES_BACK, Comeback
+    from workflows.comeback import COMES_BACK, STARTS_AGAIN, Comeback
     from workflows.end_instances import end_everything
     from workflows.failover import (
         DrillRequest,
@@ -56,7 +54,9 @@ with workflow.unsafe.imports_passed_through():
         Outcome,
     )
     from workflows.protection_axis import ProtectionAxis
-    from workflows.provision import LostInstance, Provision, ProvisionInput
+    from workflows.provision import LostInstance
+    from workflows.renting import provisioned
+    from workflows.rest import HibernateRequest, Rest, WakeRequest
     from workflows.retire import Retire, Retired, RetireInput
     from workflows.standby_peer import StandbyPeer
 
@@ -73,7 +73,6 @@ class MachineInput(Message):
 _STUCK_TELLS_STANDBY = "a stuck machine tells its standby"
 _FAILOVER_KEEPS_RESTORED = "a failover whose standby is gone keeps the GPU that has the files"
 _BOTH_END_TOGETHER = "GPU and standby end at the same time"
-_STARTS_AGAIN = "a stopped instance is started again"
 """Patches: machines that were alive before them replay as they were."""
 
 
@@ -105,6 +104,9 @@ class Machine:
         """What was said last of each instance, and by the guard, during the failover under way."""
         self._standby = StandbyPeer(input.spec, input.timing, self._life)
         self._comeback = Comeback(input.spec, input.timing, self._life)
+        self._rest = Rest(input.spec, input.timing, self._life, self._standby)
+        self._wanted: HibernateRequest | WakeRequest | None = None
+        """What somebody asked for last of sleeping and waking."""
 
     @workflow.run
     async def run(self, input: MachineInput) -> MachineState:
@@ -115,7 +117,7 @@ class Machine:
         self._life.show()
         while not self._state.stopping:
             match self._state.phase:
-                case MachinePhase.REQUESTED | MachinePhase.PROVISIONING:
+                case MachinePhase.REQUESTED | MachinePhase.PROVISIONING | MachinePhase.WAKING:
                     await self._get_home()
                 case MachinePhase.RUNNING:
                     await self._keep_standby_told()
@@ -127,7 +129,9 @@ class Machine:
                     if workflow.patched(_STUCK_TELLS_STANDBY):
                         await self._keep_standby_told()
                     await self._next_try()
-                case MachinePhase.DESTROYING | MachinePhase.DESTROYED:
+                case MachinePhase.HIBERNATED:
+                    await self._sleep()
+                case _:
                     break
             if workflow.info().is_continue_as_new_suggested() and not self._state.stopping:
                 await self._continue_as_new()
@@ -182,6 +186,32 @@ class Machine:
                 type="conflict",
             )
 
+    @workflow.update
+    async def hibernate(self, request: HibernateRequest) -> MachineState:
+        """Keep the workspace, verify it, and give back what is rented. Accepted at once."""
+        self._wanted = request
+        return self._state
+
+    @hibernate.validator
+    def _may_hibernate(self, request: HibernateRequest) -> None:
+        why = self._rest.why_not()
+        if why is not None:
+            raise ApplicationError(why, type="conflict")
+
+    @workflow.update
+    async def wake(self, request: WakeRequest) -> MachineState:
+        """Come back with everything. Accepted at once; asking again changes nothing."""
+        self._wanted = request
+        return self._state
+
+    @wake.validator
+    def _may_wake(self, request: WakeRequest) -> None:
+        if self._state.phase not in (
+            MachinePhase.HIBERNATING, MachinePhase.HIBERNATED, MachinePhase.WAKING,
+        ):  # fmt: skip
+            why = f"the machine does not hibernate: it is {self._state.phase.value}"
+            raise ApplicationError(why, type="conflict")
+
     @workflow.signal
     def agent_news(self, news: AgentNews) -> None:
         """Something changed at one of its agents."""
@@ -223,8 +253,10 @@ class Machine:
     async def _provision(self) -> None:
         """Get the next generation an instance, or get stuck with a reason and a next try."""
         generation = max(self._state.generation, self._state.generations_used) + 1
+        waking = self._state.phase is MachinePhase.WAKING
+        phase = MachinePhase.WAKING if waking else MachinePhase.PROVISIONING
         self._life.move(
-            MachinePhase.PROVISIONING,
+            phase,
             f"looking for {self._spec.requirement.gpu}",
             kind=EventKind.PROVISIONING,
             generation=generation,
@@ -233,7 +265,9 @@ class Machine:
             next_try_at=None,
         )
         self._reports.clear()
-        self._provisioning = asyncio.create_task(self._run_provision(generation))
+        self._provisioning = asyncio.create_task(
+            provisioned(self._spec, self._timing, self._state, news=lambda: self._reports)
+        )
         try:
             instance = await self._provisioning
         except (ChildWorkflowError, asyncio.CancelledError) as failure:
@@ -241,13 +275,13 @@ class Machine:
                 return
             if is_cancelled_exception(failure):
                 raise
-            self._stuck(error_of(failure))
+            self._comeback.stuck(error_of(failure))
         else:
             if self._state.stopping:
                 return
             if self._state.restoring is not None:
                 words = f"on {instance.gpu}; its files are coming back from a snapshot"
-                self._life.move(MachinePhase.PROVISIONING, words, instance=instance)
+                self._life.move(phase, words, instance=instance)
             else:
                 self._running(instance, f"ready: {instance.gpu_count}x {instance.gpu}")
         finally:
@@ -263,52 +297,14 @@ class Machine:
                 return
             if is_cancelled_exception(failure):
                 raise
-            self._stuck(error_of(failure))
+            self._comeback.stuck(error_of(failure))
         else:
             if not self._state.stopping:
                 self._life.change(restoring=None)
                 self._running(home, f"ready: {back.files:,} files are back from {snapshot_id}")
+                await self._rest.awake(snapshot_id)
         finally:
             self._provisioning = None
-
-    async def _run_provision(self, generation: int) -> ActiveInstance:
-        provision = await workflow.start_child_workflow(
-            Provision.run,
-            ProvisionInput(
-                spec=self._spec,
-                generation=generation,
-                timing=self._timing,
-                avoid_hosts=self._state.avoid_hosts,
-            ),
-            id=provision_workflow_id(self._spec.machine_id, generation),
-            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
-            static_summary=f"{self._spec.name} generation {generation}",
-        )
-        try:
-            await self._pass_bad_news_on(provision)
-        except asyncio.CancelledError:
-            provision.cancel()
-        return await provision
-
-    async def _pass_bad_news_on(
-        self, provision: ChildWorkflowHandle[Provision, ActiveInstance]
-    ) -> None:
-        """Until provisioning ends, tell it which of its instances are lost already."""
-        told = 0
-        while True:
-            await workflow.wait_condition(
-                lambda: provision.done() or len(self._reports) > told  # noqa: B023
-            )
-            if provision.done():
-                return
-            report, told = self._reports[told], told + 1
-            why = why_unusable(report)
-            if why is not None:
-                with suppress(FailureError):  # it may have ended just now
-                    await provision.signal(
-                        Provision.instance_lost,
-                        LostInstance(instance_id=report.instance_id, why=why),
-                    )
 
     async def _next_news(self) -> None:
         """Running: nothing happens until somebody says something."""
@@ -318,13 +314,31 @@ class Machine:
                 or bool(self._reports)
                 or bool(self._inbox)
                 or self._drill is not None
+                or self._wanted is not None
                 or self._is_long()
             )
         )
         self._digest_reports()
         self._digest_inbox()
+        wanted, self._wanted = self._wanted, None
+        if isinstance(wanted, HibernateRequest) and self._rest.why_not() is None:
+            await self._rest.hibernate(wanted, changed_mind=self._has_changed_its_mind)
         if self._drill is not None and self._state.phase is MachinePhase.RUNNING:
             self._on_standby(f"a drill of {self._drill.actor}", kind=EventKind.DRILL)
+
+    def _has_changed_its_mind(self) -> bool:
+        return self._state.stopping or isinstance(self._wanted, WakeRequest)
+
+    async def _sleep(self) -> None:
+        """Hibernated: until somebody wakes it, or ends it. What its former bodies say is history."""
+        await workflow.wait_condition(
+            lambda: self._state.stopping or self._wanted is not None or self._is_long()
+        )
+        self._reports.clear()
+        self._inbox.clear()
+        wanted, self._wanted = self._wanted, None
+        if isinstance(wanted, WakeRequest) and not self._state.stopping:
+            self._rest.wake(wanted)
 
     async def _fail_over(self) -> None:
         """On the standby: until a GPU has everything again, or the alarm was false."""
@@ -337,7 +351,7 @@ class Machine:
             if self._state.stopping:
                 return
             if self._state.standby is None:
-                self._stuck_without_any()
+                self._comeback.lost_both()
             elif drill is not None:
                 why = f"the drill did not begin: {error_of(failure).message}"
                 assert self._state.instance is not None
@@ -345,7 +359,7 @@ class Machine:
             elif is_cancelled_exception(failure):
                 raise
             else:
-                self._stuck(error_of(failure))
+                self._comeback.stuck(error_of(failure))
         else:
             if not self._state.stopping:
                 await self._failed_over(result, drill)
@@ -521,7 +535,7 @@ class Machine:
             if not workflow.patched(_BOTH_END_TOGETHER):
                 await ends.pop()
             # Its workflow rents nothing any more; what it has rented is ended here.
-            await self._standby.tell("release")
+            await self._standby.release()
             ends.append(self._end_all(standby.instance_id if standby else None, PROVIDER_GCP))
         await asyncio.gather(*ends)
         self._life.move(
@@ -553,7 +567,7 @@ class Machine:
             self._on_standby(news.summary)
         elif news.phase is MachinePhase.STUCK:
             due = None
-            again = news.may_start_again and workflow.patched(_STARTS_AGAIN)
+            again = news.may_start_again and workflow.patched(STARTS_AGAIN)
             if again or (news.gone and workflow.patched(COMES_BACK)):
                 due = workflow.now() + self._comeback.wait(self._state.provision_tries)
             self._life.move(MachinePhase.STUCK, news.summary, kind=news.kind, next_try_at=due)
@@ -592,12 +606,6 @@ class Machine:
             next_try_at=None,
         )
 
-    def _stuck_without_any(self) -> None:
-        again = workflow.patched(_STARTS_AGAIN)
-        due = workflow.now() + self._comeback.wait(0) if again else None
-        why = "the GPU and the standby are both lost; the GPU's disk is waited for"
-        self._life.move(MachinePhase.STUCK, why, kind=EventKind.STUCK, next_try_at=due)
-
     def _running(
         self, instance: ActiveInstance, summary: str, *, kind: EventKind = EventKind.READY
     ) -> None:
@@ -608,19 +616,6 @@ class Machine:
             instance=instance,
             provision_tries=0,
             next_try_at=None,
-        )
-
-    def _stuck(self, error: DumontError) -> None:
-        ladder = self._timing.retry_ladder_s
-        tries = self._state.provision_tries + 1
-        wait = timedelta(seconds=ladder[min(tries, len(ladder)) - 1])
-        self._life.move(
-            MachinePhase.STUCK,
-            error.message,
-            kind=EventKind.STUCK,
-            provision_tries=tries,
-            next_try_at=workflow.now() + wait,
-            data={"code": error.code, "hint": error.hint},
         )
 
     def _is_long(self) -> bool:
@@ -636,7 +631,8 @@ class Machine:
         await workflow.wait_condition(workflow.all_handlers_finished)
         self._digest_reports()
         self._digest_inbox()
-        busy = self._drill is not None or self._state.phase is MachinePhase.ON_STANDBY
+        wanted = self._drill is not None or self._wanted is not None
+        busy = wanted or self._state.phase is MachinePhase.ON_STANDBY
         if self._state.stopping or busy or not self._life.is_recorded():
             return
         workflow.continue_as_new(

@@ -54,7 +54,7 @@ class StandbyPeer:
                     timing=self._timing,
                     now=now,
                     standby=state.standby,
-                    number=state.standby.number if state.standby else 0,
+                    number=state.standby.number if state.standby else state.standbys_used,
                 ),
                 id=standby_workflow_id(self._spec.machine_id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
@@ -62,6 +62,11 @@ class StandbyPeer:
             )
         except WorkflowAlreadyStartedError:
             await self.tell("primary_is", now)
+
+    async def release(self) -> None:
+        """The machine gives its standby back, or is destroyed: it ends the VM itself."""
+        self._told = None
+        await self.tell("release")
 
     async def tell(self, what: str, *args: object) -> None:
         """Send it a signal; where there is none, or it has ended, nobody needs to know."""

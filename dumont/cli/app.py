@@ -16,6 +16,7 @@ from dumont.cli.commands import (
     keys,
     machines,
     protect,
+    rest,
     restore,
     snapshot_policy,
     snapshots,
@@ -100,6 +101,8 @@ app.command("flush", rich_help_panel=_MACHINES)(protect.flush)
 app.command("drill", rich_help_panel=_MACHINES)(protect.drill)
 app.command("failback", rich_help_panel=_MACHINES)(protect.failback)
 app.command("receipts", rich_help_panel=_MACHINES)(protect.receipts)
+app.command("hibernate", rich_help_panel=_MACHINES)(rest.hibernate)
+app.command("wake", rich_help_panel=_MACHINES)(rest.wake)
 app.command("destroy", rich_help_panel=_MACHINES)(machines.destroy)
 app.command("offers", rich_help_panel=_MACHINES)(insight.offers)
 app.command("snapshot", rich_help_panel=_SNAPSHOTS)(snapshots.snapshot)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import httpx
+from pydantic import BaseModel
 
 from dumont.cli.calls import Calls, body, part
 from dumont.cli.credentials import Server
@@ -21,6 +22,7 @@ from dumont.domain.resources import (
     DrillOrder,
     EventPage,
     EventView,
+    HibernateOrder,
     LogText,
     MachineCreate,
     MachinePage,
@@ -174,20 +176,26 @@ class Api(Calls):
 
     def drill(self, *, ref: str, order: DrillOrder) -> MachineView:
         """Ask a machine to fail over on purpose; asked twice by a lost answer, it does it once."""
-        response = self._http.call(
-            "POST",
-            f"/machines/{part(ref)}/drill",
-            json=body(order),
-            headers={"Idempotency-Key": str(uuid.uuid4())},
-            repeatable=True,
-        )
-        return self._parse(response, Accepted).machine
+        return self._command(ref, "drill", order)
 
     def fail_back(self, *, ref: str) -> MachineView:
         """Let a machine return to its GPU as soon as that has everything."""
+        return self._command(ref, "fail-back")
+
+    def hibernate(self, *, ref: str, order: HibernateOrder) -> MachineView:
+        """Ask a machine to keep its workspace and give back what it rents."""
+        return self._command(ref, "hibernate", order)
+
+    def wake(self, *, ref: str) -> MachineView:
+        """Ask a hibernated machine to come back."""
+        return self._command(ref, "wake")
+
+    def _command(self, ref: str, what: str, order: BaseModel | None = None) -> MachineView:
+        """Send a machine a wish, as often as it takes: it is carried out once."""
         response = self._http.call(
             "POST",
-            f"/machines/{part(ref)}/fail-back",
+            f"/machines/{part(ref)}/{what}",
+            json=body(order) if order is not None else None,
             headers={"Idempotency-Key": str(uuid.uuid4())},
             repeatable=True,
         )

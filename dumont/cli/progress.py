@@ -111,7 +111,9 @@ class Progress:
         if not self._live_source:
             head.append("  event stream away, asking instead", style="yellow")
         lines: list[Text | Spinner] = [head, *self._notes[-_KEPT_NOTES:]]
-        climbing = machine.phase in (MachinePhase.REQUESTED, MachinePhase.PROVISIONING)
+        climbing = machine.phase in (
+            MachinePhase.REQUESTED, MachinePhase.PROVISIONING, MachinePhase.WAKING,
+        )  # fmt: skip
         for rung in machine.ladder:
             if rung.reached_at is not None:
                 line = Text(f"{self._at(rung.reached_at)}  ", style="dim")

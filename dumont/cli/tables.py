@@ -30,6 +30,9 @@ _PHASE_STYLE = {
     MachinePhase.ON_STANDBY: "yellow",
     MachinePhase.REPLACING: "yellow",
     MachinePhase.STUCK: "red",
+    MachinePhase.HIBERNATING: "yellow",
+    MachinePhase.HIBERNATED: "blue",
+    MachinePhase.WAKING: "magenta",
     MachinePhase.DESTROYING: "yellow",
     MachinePhase.DESTROYED: "dim",
 }

@@ -27,10 +27,7 @@ class PostgresSnapshots:
     # What the workflows write -----------------------------------------------------------------
 
     async def record(self, record: SnapshotRecord) -> None:
-        """Note one that was made, and that making one succeeded; the same twice is one."""
-        tried = insert(snapshot_tries).values(
-            machine_id=record.machine_id, tried_at=record.taken_at, failures=0, error=""
-        )
+        """Note one that was made; the same twice is one."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 insert(snapshots)
@@ -44,13 +41,6 @@ class PostgresSnapshots:
                     record=record.model_dump(mode="json"),
                 )
                 .on_conflict_do_nothing()
-            )
-            await connection.execute(
-                tried.on_conflict_do_update(
-                    index_elements=[snapshot_tries.c.machine_id],
-                    set_={"tried_at": tried.excluded.tried_at, "failures": 0, "error": ""},
-                    where=snapshot_tries.c.tried_at < tried.excluded.tried_at,
-                )
             )
 
     async def record_failure(self, machine_id: str, *, error: str, at: datetime) -> int:
@@ -76,8 +66,19 @@ class PostgresSnapshots:
             return int(counted.scalar_one())
 
     async def verified(self, machine_id: str, snapshot_id: str, *, at: datetime) -> None:
-        """Note that one was found whole in the store."""
+        """Note that one was found whole in the store: only then has making it succeeded."""
+        tried = insert(snapshot_tries).values(
+            machine_id=machine_id, tried_at=at, failures=0, error=""
+        )
         await self._set(machine_id, [snapshot_id], verified_at=at)
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                tried.on_conflict_do_update(
+                    index_elements=[snapshot_tries.c.machine_id],
+                    set_={"tried_at": tried.excluded.tried_at, "failures": 0, "error": ""},
+                    where=snapshot_tries.c.tried_at < tried.excluded.tried_at,
+                )
+            )
 
     async def pinned(self, machine_id: str, snapshot_id: str, *, pinned: bool) -> None:
         """Note that no rule deletes one, or that rules decide again."""
@@ -108,8 +109,9 @@ class PostgresSnapshots:
             return [_record(row) for row in await connection.execute(query)]
 
     async def newest(self, machine_id: str) -> SnapshotRecord | None:
-        """The newest whole one; None when there is none."""
-        query = _there(machine_id).where(_WHO.whole).order_by(_WHO.snapshot_id.desc()).limit(1)
+        """The newest whole one, of those that were found in the store if any was; None: there is none."""
+        found_first = (_WHO.verified_at.is_not(None).desc(), _WHO.snapshot_id.desc())
+        query = _there(machine_id).where(_WHO.whole).order_by(*found_first).limit(1)
         async with self._database.reading() as connection:
             row = (await connection.execute(query)).one_or_none()
         return _record(row) if row is not None else None

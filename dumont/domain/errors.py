@@ -243,8 +243,15 @@ class DependencyUnavailable(DumontError):
     code = "dependency_unavailable"
     retryable = True
 
-    def __init__(self, message: str, *, dependency: str = "", hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        dependency: str = "",
+        field: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, field=field, hint=hint)
         self.dependency = dependency
 
 

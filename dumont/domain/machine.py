@@ -25,6 +25,12 @@ class MachinePhase(StrEnum):
     """Still on the standby; a GPU is being rented, restored and verified."""
     STUCK = "stuck"
     """Cannot go on by itself for a reason that is shown, with the time of the next try."""
+    HIBERNATING = "hibernating"
+    """Its workspace is being kept and verified; then what it rents is ended."""
+    HIBERNATED = "hibernated"
+    """Nothing is rented; its workspace is in the object store."""
+    WAKING = "waking"
+    """A GPU is being rented and gets the workspace back."""
     DESTROYING = "destroying"
     DESTROYED = "destroyed"
 
@@ -40,7 +46,19 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
         {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
     ),
     MachinePhase.RUNNING: frozenset(
-        {MachinePhase.ON_STANDBY, MachinePhase.STUCK, MachinePhase.DESTROYING}
+        {
+            MachinePhase.ON_STANDBY,
+            MachinePhase.STUCK,
+            MachinePhase.HIBERNATING,
+            MachinePhase.DESTROYING,
+        }
+    ),
+    MachinePhase.HIBERNATING: frozenset(
+        {MachinePhase.HIBERNATED, MachinePhase.RUNNING, MachinePhase.DESTROYING}
+    ),
+    MachinePhase.HIBERNATED: frozenset({MachinePhase.WAKING, MachinePhase.DESTROYING}),
+    MachinePhase.WAKING: frozenset(
+        {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
     ),
     MachinePhase.ON_STANDBY: frozenset(
         {
@@ -176,3 +194,5 @@ class MachineState(Message):
     """Label of a lost standby whose disk is kept until another one has everything."""
     restoring: str | None = None
     """The snapshot that the next instance gets its files from, until it has them all."""
+    standbys_used: int = 0
+    """The highest number of a standby that was given back; the next one counts on."""

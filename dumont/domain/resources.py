@@ -245,6 +245,12 @@ class Accepted(Resource):
     machine: MachineView
 
 
+class HibernateOrder(Request):
+    """POST /machines/{machine}/hibernate."""
+
+    reason: str = Field(default="", max_length=200, description="For the event log.")
+
+
 class DrillOrder(Request):
     """POST /machines/{machine}/drill."""
 

@@ -31,13 +31,10 @@ _STORE = "DUMONT_SNAP_STORE"
 _SECRET = "DUMONT_SNAP_SECRET"  # noqa: S105 - the name of a variable
 _SECRET_FILE = "DUMONT_SNAP_SECRET_FILE"  # noqa: S105
 _IN_PART = 3
-_SWITCH_S = 0.001
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    # Threads that have just come from the kernel wait less for those that compute: a tenth of the time.
-    sys.setswitchinterval(_SWITCH_S)
     given = _parser().parse_args(arguments)
     say = Speaker(as_json=given.json)
     try:

@@ -203,7 +203,6 @@ class FakeSnapshots:
 
     async def record(self, record: SnapshotRecord) -> None:
         self.records.setdefault((record.machine_id, record.snapshot_id), record)
-        self.failures.pop(record.machine_id, None)
 
     async def record_failure(self, machine_id: str, *, error: str, at: datetime) -> int:
         known = self.failures.setdefault(machine_id, [])
@@ -213,6 +212,7 @@ class FakeSnapshots:
 
     async def verified(self, machine_id: str, snapshot_id: str, *, at: datetime) -> None:
         self._change(machine_id, snapshot_id, verified_at=at)
+        self.failures.pop(machine_id, None)
 
     async def pinned(self, machine_id: str, snapshot_id: str, *, pinned: bool) -> None:
         self._change(machine_id, snapshot_id, pinned=pinned)
@@ -223,7 +223,8 @@ class FakeSnapshots:
 
     async def newest(self, machine_id: str) -> SnapshotRecord | None:
         whole = [record for record in self._of(machine_id) if record.whole]
-        return whole[-1] if whole else None
+        found = [record for record in whole if record.verified_at is not None]
+        return (found or whole or [None])[-1]
 
     async def find(self, machine_id: str, name: str) -> SnapshotRecord:
         found = [r for r in self._of(machine_id) if r.snapshot_id.startswith(name)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,9 @@ from activities.mirroring import AgentTools, MirrorActivities
 from activities.readiness import ReadinessActivities
 from activities.receipts import ReceiptActivities
 from activities.records import RecordActivities
+from activities.repository import RepositoryActivities
+from activities.snapshot_upkeep import UpkeepActivities
+from activities.snapshots import SnapshotActivities
 from activities.sweep import SweepActivities
 from activities.takeover import TakeoverActivities
 from activities.vms import VmActivities, ZonePick
@@ -30,6 +33,7 @@ from dumont.domain.fleet import InstanceReport, Presence
 from dumont.domain.machine import MachinePhase, MachineSpec, MachineState, Timing
 from dumont.domain.offers import GpuRequirement
 from dumont.domain.reconcile import OwnerStatus
+from dumont.domain.snapshots import SnapshotPolicy
 from dumont.providers.gcp.fleet import VmFleet
 from dumont.temporal.client import data_converter
 from dumont.temporal.codec import CodecKey
@@ -39,9 +43,11 @@ from dumont.temporal.search_attributes import register_search_attributes
 from tests.support.binaries import binary
 from tests.support.bodies import FakeAgents, FakeVms, MemoryReceipts
 from tests.support.fakes import FakeCloud, FakeShell, MemoryStore
+from tests.support.snapshots import FakeEngine, FakeRepositories, FakeSnapshots
 from worker.roles import (
     ControlActivities,
     GcpActivities,
+    KeepingActivities,
     ProtectionActivities,
     VastActivities,
     control_worker,
@@ -79,6 +85,11 @@ class Stage:
     vms: FakeVms = field(default_factory=FakeVms)
     agents: FakeAgents = field(default_factory=FakeAgents)
     receipts: MemoryReceipts = field(default_factory=MemoryReceipts)
+    repositories: FakeRepositories = field(default_factory=FakeRepositories)
+    snapshots: FakeSnapshots = field(default_factory=FakeSnapshots)
+
+    def __post_init__(self) -> None:
+        self.engine = FakeEngine(self.repositories)
 
     async def start(
         self, *, machine: MachineSpec | None = None, timing: Timing = TIMING
@@ -124,6 +135,33 @@ class Stage:
                     agent=self.agents, shell=self.shell, heartbeats=self.receipts
                 ),
                 receipts=ReceiptActivities(store=self.receipts),
+            ),
+            keeping=self.keeping(),
+        )
+
+    def keeping(self) -> KeepingActivities:
+        async def owners() -> list[str]:
+            return ["owner"]
+
+        async def align(wanted: Mapping[str, SnapshotPolicy]) -> int:
+            return 0
+
+        return KeepingActivities(
+            snapshots=SnapshotActivities(
+                engine=self.engine,
+                repositories=self.repositories,
+                store=self.store,
+                snapshots=self.snapshots,
+            ),
+            repository=RepositoryActivities(
+                repositories=self.repositories, snapshots=self.snapshots
+            ),
+            upkeep=UpkeepActivities(
+                store=self.store,
+                repositories=self.repositories,
+                policies=self.snapshots.policies,
+                owners=owners,
+                align=align,
             ),
         )
 

@@ -12,6 +12,7 @@ from dumont.domain.fleet import InstanceReport
 from dumont.domain.instances import InstanceState, SshAddress
 from dumont.domain.machine import MachinePhase, MachineState
 from dumont.domain.protection import ActiveStandby, Failback, ProtectionStatus, StandbyNews
+from dumont.temporal.queues import CONTROL
 from tests.support.fakes import offer
 from tests.workflows.conftest import Stage, report
 from tests.workflows.test_failover import (
@@ -26,6 +27,7 @@ from tests.workflows.test_failover import (
 )
 from workflows.failover import DrillRequest
 from workflows.machine import Machine
+from workflows.snapshots import Snapshot, SnapshotInput
 
 
 async def take_standby_back(stage: Stage, standby: ActiveStandby) -> None:
@@ -195,8 +197,42 @@ async def test_an_instance_that_is_gone_is_not_asked_for_again(stage: Stage) -> 
     )
     assert stuck.phase is MachinePhase.STUCK
     assert stuck.next_try_at is None
-    assert len(stage.cloud.orders) == 1
+    assert len(stage.cloud.orders) == 1, "there is no snapshot either: nothing to come back from"
     await stage.destroy(handle)
+
+
+async def test_a_machine_whose_instance_is_gone_comes_back_from_its_newest_snapshot(
+    stage: Stage,
+) -> None:
+    handle = await stage.start()
+    state = await stage.until(handle, MachinePhase.RUNNING)
+    assert state.instance is not None
+    kept = await stage.env.client.execute_workflow(
+        Snapshot.run,
+        SnapshotInput(machine_id=protected().machine_id, asked=True),
+        id="keep",
+        task_queue=CONTROL,
+    )
+    assert kept is not None
+
+    async def gone(instance_id: str) -> None:
+        raise InstanceGone("no such instance", provider="vast")
+
+    stage.cloud.start = gone  # type: ignore[method-assign]
+    del stage.cloud.instances[state.instance.instance_id]
+    await tell_instance(stage, handle, report(stage.cloud, state.instance.instance_id))
+    back = await when(
+        stage,
+        handle,
+        lambda s: s.phase is MachinePhase.RUNNING and s.generation == 2,
+        "on another instance",
+    )
+    assert back.instance is not None
+    assert stage.engine.of("restore") == [back.instance.ssh.host]
+    assert back.restoring is None
+    assert kept.snapshot_id in back.reason
+    await stage.destroy(handle)
+    assert stage.cloud.alive() == []
 
 
 async def test_what_only_a_short_lived_replacement_had_is_rescued(stage: Stage) -> None:

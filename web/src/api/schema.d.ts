@@ -405,6 +405,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{machine}/hibernate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hibernate Machine
+         * @description Keep the workspace in the object store, see that it is whole, and give back what is rented.
+         *
+         *     Nothing is given back before two snapshots in a row found nothing new and the store has all of the
+         *     last one; whatever fails before that leaves the machine running, and the event log says why. While
+         *     it rests, only its snapshots cost anything.
+         */
+        post: operations["hibernate_machine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/machines/{machine}/logs": {
         parameters: {
             query?: never;
@@ -682,6 +706,28 @@ export interface paths {
          */
         put: operations["pin_snapshot"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/wake": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Wake Machine
+         * @description Rent a GPU again and give it the workspace back, verified. Asking again changes nothing.
+         *
+         *     A machine that is still on its way to sleep stays awake.
+         */
+        post: operations["wake_machine"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1066,7 +1112,7 @@ export interface components {
          * @description What happened. Names are public and stable.
          * @enum {string}
          */
-        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "standby.chosen" | "standby.ready" | "standby.failed" | "standby.lost" | "protection.changed" | "machine.on_standby" | "machine.replacing" | "failover.step" | "machine.failed_back" | "failover.false_alarm" | "failover.rescued" | "machine.drill" | "snapshot.taken" | "snapshot.failed" | "workspace.restored" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "alert";
+        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "standby.chosen" | "standby.ready" | "standby.failed" | "standby.lost" | "protection.changed" | "machine.on_standby" | "machine.replacing" | "failover.step" | "machine.failed_back" | "failover.false_alarm" | "failover.rescued" | "machine.drill" | "machine.hibernating" | "machine.hibernated" | "machine.waking" | "snapshot.taken" | "snapshot.failed" | "workspace.restored" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "alert";
         /**
          * EventPage
          * @description GET /machines/{id}/events, newest first.
@@ -1323,6 +1369,18 @@ export interface components {
             ok?: true;
         };
         /**
+         * HibernateOrder
+         * @description POST /machines/{machine}/hibernate.
+         */
+        HibernateOrder: {
+            /**
+             * Reason
+             * @description For the event log.
+             * @default
+             */
+            reason?: string;
+        };
+        /**
          * InstanceView
          * @description The instance behind a machine.
          */
@@ -1423,7 +1481,7 @@ export interface components {
          * @description Where a machine is in its life.
          * @enum {string}
          */
-        MachinePhase: "requested" | "provisioning" | "running" | "on_standby" | "replacing" | "stuck" | "destroying" | "destroyed";
+        MachinePhase: "requested" | "provisioning" | "running" | "on_standby" | "replacing" | "stuck" | "hibernating" | "hibernated" | "waking" | "destroying" | "destroyed";
         /**
          * MachineView
          * @description A machine as its owner sees it.
@@ -2566,6 +2624,7 @@ export type GuardReport = components['schemas']['GuardReport'];
 export type Health = components['schemas']['Health'];
 export type Heartbeat = components['schemas']['Heartbeat'];
 export type HeartbeatAnswer = components['schemas']['HeartbeatAnswer'];
+export type HibernateOrder = components['schemas']['HibernateOrder'];
 export type InstanceView = components['schemas']['InstanceView'];
 export type LogText = components['schemas']['LogText'];
 export type Login = components['schemas']['Login'];
@@ -3968,6 +4027,99 @@ export interface operations {
             };
         };
     };
+    hibernate_machine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the client, one for each intent: the same key again is the same request, however often it is sent. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["HibernateOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     read_machine_logs: {
         parameters: {
             query?: never;
@@ -5236,6 +5388,86 @@ export interface operations {
             };
             /** @description The object store refuses, or the repository in it is damaged or not ours to open. */
             502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    wake_machine: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the client, one for each intent: the same key again is the same request, however often it is sent. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
