@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from activities.sweep import Survey
+from dumont.domain.errors import InstanceGone
 from dumont.domain.instances import InstanceOrder, InstanceState
 from dumont.domain.machine import MachinePhase, MachineState
 from dumont.domain.reconcile import Limits, OwnerStatus
@@ -24,6 +25,8 @@ from tests.workflows.test_news_and_idleness import report
 from workflows.failover import DrillRequest
 from workflows.machine import Machine
 from workflows.reconcile import Reconcile, ReconcileInput
+from workflows.rest import HibernateRequest, WakeRequest
+from workflows.snapshots import Snapshot, SnapshotInput
 
 HISTORIES = Path(__file__).parent / "histories"
 MACHINE = "machine/m0123456789ab"
@@ -135,6 +138,44 @@ async def destroyed_while_starting(stage: Stage) -> None:
     await save(stage, f"{MACHINE}/provision/g1", "provision-cancelled")
 
 
+async def rest(stage: Stage) -> None:
+    handle, _ = await failovers.start(stage)
+    await handle.execute_update(Machine.hibernate, HibernateRequest())
+    await stage.until(handle, MachinePhase.HIBERNATED)
+    await handle.execute_update(Machine.wake, WakeRequest())
+    state = await stage.until(handle, MachinePhase.RUNNING)
+    assert state.instance is not None
+    await failovers.mirrored(stage, handle)
+    await stage.destroy(handle)
+    await save(stage, MACHINE, "machine-hibernated-and-woken")
+    await save(stage, f"{MACHINE}/restore/{state.instance.label}", "restore-onto-a-new-instance")
+
+
+async def comeback(stage: Stage) -> None:
+    handle = await stage.start()
+    state = await stage.until(handle, MachinePhase.RUNNING)
+    assert state.instance is not None
+    await stage.env.client.execute_workflow(
+        Snapshot.run,
+        SnapshotInput(machine_id=spec().machine_id, flush=True, asked=True),
+        id="snapshot",
+        task_queue=CONTROL,
+    )
+
+    async def gone(instance_id: str) -> None:
+        raise InstanceGone("no such instance", provider="vast")
+
+    stage.cloud.start = gone  # type: ignore[method-assign]
+    del stage.cloud.instances[state.instance.instance_id]
+    await handle.signal(Machine.instance_changed, report(stage.cloud, state.instance.instance_id))
+    await failovers.when(
+        stage, handle, lambda s: s.phase is MachinePhase.RUNNING and s.generation == 2, "back"
+    )
+    await stage.destroy(handle)
+    await save(stage, MACHINE, "machine-back-from-a-snapshot")
+    await save(stage, "snapshot", "snapshot-from-the-gpu")
+
+
 async def sweep(stage: Stage) -> None:
     await stage.cloud.create(
         InstanceOrder(
@@ -166,7 +207,7 @@ async def sweep(stage: Stage) -> None:
 
 SCENARIOS = (
     plain_life, second_offer, lost_race, stuck_then_outbid, destroyed_while_starting, sweep,
-    failover, drill, standby_lost,
+    failover, drill, standby_lost, rest, comeback,
 )  # fmt: skip
 
 
