@@ -37,8 +37,9 @@ def hibernate(
     from dumont.domain.resources import HibernateOrder
 
     api = session_of(ctx).api()
-    seen = _newest(api, name)
-    machine = api.hibernate(ref=name, order=HibernateOrder())
+    before = api.machine(ref=name)
+    seen = _newest(api, before)
+    machine = api.hibernate(ref=before.machine_id, order=HibernateOrder())
     if not no_wait:
         machine = _until(
             api, machine, seen, goal=MachinePhase.HIBERNATED, refused=MachinePhase.RUNNING
@@ -65,8 +66,9 @@ def wake(
     from dumont.domain.machine import MachinePhase
 
     api = session_of(ctx).api()
-    seen = _newest(api, name)
-    machine = api.wake(ref=name)
+    before = api.machine(ref=name)
+    seen = _newest(api, before)
+    machine = api.wake(ref=before.machine_id)
     if not no_wait:
         machine = _until(api, machine, seen, goal=MachinePhase.RUNNING, refused=MachinePhase.STUCK)
     link(api, machine, touch=False)
@@ -81,8 +83,8 @@ def wake(
         say(f"{machine.name} wakes. `dumont show {machine.name}` tells how it stands.")
 
 
-def _newest(api: Api, name: str) -> int:
-    return next((event.seq for event in api.machine_events(ref=name, limit=1)), 0)
+def _newest(api: Api, machine: MachineView) -> int:
+    return next((event.seq for event in api.machine_events(ref=machine.machine_id, limit=1)), 0)
 
 
 def _until(

@@ -53,6 +53,8 @@ class FakeApi:
     on_create: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
     on_destroy: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
     on_drill: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
+    on_rest: Callable[[FakeApi, dict[str, Any], str], None] = lambda fake, machine, wish: None
+    """Told of `hibernate` and `wake`."""
     receipts: list[dict[str, Any]] = field(default_factory=list)
     snapshots: FakeSnapshots = field(default_factory=FakeSnapshots)
     stream_breaks_after: int | None = None
@@ -162,6 +164,8 @@ class FakeApi:
                 ("GET", "/machines/{ref}/events", self._machine_events),
                 ("GET", "/machines/{ref}/logs", self._logs),
                 ("POST", "/machines/{ref}/drill", self._drill),
+                ("POST", "/machines/{ref}/hibernate", self._hibernate),
+                ("POST", "/machines/{ref}/wake", self._wake),
                 ("POST", "/machines/{ref}/fail-back", self._fail_back),
                 ("POST", "/machines/{ref}/flush", self._flush),
                 ("GET", "/machines/{ref}/receipts", self._receipts),
@@ -281,6 +285,20 @@ class FakeApi:
 
     async def _logs(self, request: Request, body: Any) -> Response:
         return JSONResponse({"text": "hello from the box\n", "seen_at": T0.isoformat()})
+
+    async def _hibernate(self, request: Request, body: Any) -> Response:
+        return self._rest(request, "hibernate")
+
+    async def _wake(self, request: Request, body: Any) -> Response:
+        return self._rest(request, "wake")
+
+    def _rest(self, request: Request, wish: str) -> Response:
+        machine = self._find(request)
+        if machine is None:
+            return problem(404, "not_found", "there is no such machine")
+        answer = JSONResponse({"machine": dict(machine)}, status_code=202)
+        self.on_rest(self, machine, wish)
+        return answer
 
     async def _drill(self, request: Request, body: Any) -> Response:
         machine = self._find(request)
