@@ -41,6 +41,8 @@ class World:
     key: KeyPair
     client: Client
     workers: list[Process] = field(default_factory=list)
+    store: dict[str, str] = field(default_factory=dict)
+    """Variables that name an object store; none: the deployment has none."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -51,6 +53,7 @@ class World:
             "DUMONT_GONE_CONFIRM_S": "1",
             "DUMONT_RECONCILE_EVERY_S": "2",
             "DUMONT_FLEET_POLL_S": "2",
+            **self.store,
         }
 
     def worker(self, *command: str) -> Process:
