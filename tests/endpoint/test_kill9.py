@@ -11,7 +11,14 @@ from tests.endpoint.world import World, wait_until
 
 def gone(process: psutil.Process) -> None:
     process.kill()
-    wait_until("it is gone", lambda: not process.is_running() or process.status() == "zombie")
+
+    def ended() -> bool:
+        try:
+            return not process.is_running() or process.status() == "zombie"
+        except psutil.NoSuchProcess:  # reaped between the two questions
+            return True
+
+    wait_until("it is gone", ended)
 
 
 def test_haproxy_comes_back_on_the_side_that_has_authority(world: World) -> None:
