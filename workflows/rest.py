@@ -94,6 +94,7 @@ class Rest:
             self._life.move(MachinePhase.RUNNING, why, kind=EventKind.ALERT)
             return
         if changed_mind():
+            await self.awake(kept.snapshot_id)
             self._life.move(MachinePhase.RUNNING, "not hibernated: somebody wants to use it")
             return
         self._life.change(restoring=kept.snapshot_id)
