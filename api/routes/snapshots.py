@@ -38,11 +38,12 @@ from workflows.snapshots import RestoreInput, SnapshotInput
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/machines/{machine}", tags=["snapshots"])
 
+_NAME: Final = rf"^({LATEST}|[0-9TZ.a-f-]{{1,40}})$"
 Name = Annotated[
     str,
     Path(
         alias="snapshot",
-        pattern=rf"^({LATEST}|[0-9TZ.a-f-]{{1,40}})$",
+        pattern=_NAME,
         description="Its id, the beginning of it, or `latest`.",
         examples=[LATEST],
     ),
@@ -89,7 +90,7 @@ async def take_snapshot(
     return RunStarted(run=run, machine_id=row.spec.machine_id)
 
 
-@router.put("/snapshots/policy", responses=documented(*_STORE))
+@router.put("/snapshots/policy", responses=documented(*_STORE, "conflict"))
 async def set_snapshot_policy(
     reference: Reference, principal: MachinesWriter, services: Parts, body: SnapshotPolicyOrder
 ) -> SnapshotList:
@@ -185,7 +186,7 @@ async def list_snapshot_changes(
     principal: MachinesReader,
     services: Parts,
     since: Annotated[
-        str | None, Query(max_length=40, description="Another one; the one before.")
+        str | None, Query(pattern=_NAME, description="Another one; the one before.")
     ] = None,
     limit: Limit = 200,
 ) -> ChangeList:

@@ -185,8 +185,10 @@ class Machines:
             .order_by(*order)
             .limit(1)
         )
-        async with self._database.reading() as connection:
-            found = await _read(connection, query)
+        found: list[MachineRow] = []
+        if "\0" not in reference:  # PostgreSQL takes no such text, so nothing has that name
+            async with self._database.reading() as connection:
+                found = await _read(connection, query)
         if not found:
             raise NotFound(
                 f"there is no machine {reference!r}", field="machine", hint="see: dumont ls"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -15,6 +16,7 @@ from dumont.domain.snapshots import (
     FileEntry,
     PruneResult,
     RestoreResult,
+    Retention,
     SnapshotHealth,
     SnapshotPolicy,
     SnapshotRecord,
@@ -23,11 +25,21 @@ from dumont.domain.snapshots import (
 
 SNAPSHOT_ID = r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}"
 
+_NOT_IN_A_PATH: Final = re.compile("[\0\ud800-\udfff]")
+
+
+class RetentionOrder(Retention):
+    """How many snapshots stay. A rule that does not exist is an error: it would delete them."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 class SnapshotPolicyOrder(SnapshotPolicy):
     """PUT /machines/{machine}/snapshots/policy."""
 
     model_config = ConfigDict(extra="forbid")
+
+    retention: RetentionOrder = RetentionOrder()
 
 
 class SnapshotHealthView(Resource):
@@ -176,7 +188,8 @@ def checked_path(path: str) -> str:
         ValueError: It is none: empty, or it leads out of the workspace.
     """
     parts = path.strip("/").split("/")
-    if "\0" in path or len(path) > 4_096 or any(part in ("", ".", "..") for part in parts):
+    nowhere = any(part in ("", ".", "..") for part in parts)
+    if nowhere or len(path) > 4_096 or _NOT_IN_A_PATH.search(path):
         raise ValueError(f"not a path below the workspace: {path[:80]!r}")
     return "/".join(parts)
 

@@ -16,6 +16,8 @@ LATEST: Final = "latest"
 """Names a machine's newest snapshot."""
 
 _CRON_FIELD: Final = re.compile(r"[0-9A-Za-z*/,?#L-]{1,64}")
+_NOT_ON_A_LINE: Final = re.compile("[\n\r\0\ud800-\udfff]")
+"""JSON may hold half a character (a lone surrogate); a database and a payload may not."""
 _STALE_AFTER: Final = 2.0
 """Of the intervals between two snapshots, how many may pass before the newest is called stale."""
 
@@ -59,7 +61,7 @@ class SnapshotPolicy(Message):
     @classmethod
     def _excludes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
-            if not pattern or len(pattern) > 256 or any(c in pattern for c in "\n\r\0"):
+            if not 1 <= len(pattern) <= 256 or _NOT_ON_A_LINE.search(pattern):
                 raise ValueError(f"not a pattern on one line: {pattern[:40]!r}")
         return value
 

@@ -2069,6 +2069,42 @@ export interface components {
             weekly?: number;
         };
         /**
+         * RetentionOrder
+         * @description How many snapshots stay. A rule that does not exist is an error: it would delete them.
+         */
+        RetentionOrder: {
+            /**
+             * Daily
+             * @default 7
+             */
+            daily?: number;
+            /**
+             * Hourly
+             * @default 24
+             */
+            hourly?: number;
+            /**
+             * Last
+             * @default 4
+             */
+            last?: number;
+            /**
+             * Minimum
+             * @default 1
+             */
+            minimum?: number;
+            /**
+             * Monthly
+             * @default 6
+             */
+            monthly?: number;
+            /**
+             * Weekly
+             * @default 4
+             */
+            weekly?: number;
+        };
+        /**
          * RunError
          * @description Why a run failed.
          */
@@ -2286,7 +2322,7 @@ export interface components {
              *       "weekly": 4
              *     }
              */
-            retention?: components["schemas"]["Retention"];
+            retention?: components["schemas"]["RetentionOrder"];
         };
         /**
          * SnapshotRecord
@@ -2657,6 +2693,7 @@ export type Rental = components['schemas']['Rental'];
 export type RestoreOrder = components['schemas']['RestoreOrder'];
 export type RestoreResult = components['schemas']['RestoreResult'];
 export type Retention = components['schemas']['Retention'];
+export type RetentionOrder = components['schemas']['RetentionOrder'];
 export type RunError = components['schemas']['RunError'];
 export type RunStarted = components['schemas']['RunStarted'];
 export type RunView = components['schemas']['RunView'];
@@ -4798,6 +4835,15 @@ export interface operations {
             };
             /** @description There is no such thing, or it belongs to somebody else. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
