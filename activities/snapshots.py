@@ -21,6 +21,7 @@ from dumont.domain.instances import Message, SshAddress
 from dumont.domain.machine import MachinePhase
 from dumont.domain.protection import AgentRole, ProtectionStatus
 from dumont.domain.snapshots import (
+    SNAPSHOT_ID,
     PruneResult,
     RestoreResult,
     SnapshotRecord,
@@ -118,7 +119,7 @@ class _Said(BaseModel):
 _MOST: Final = 2**53
 _Count = Annotated[int, Field(ge=0, le=_MOST)]
 _Seconds = Annotated[float, Field(ge=0, le=_MOST)]
-_SnapshotId = Annotated[str, Field(pattern=r"^\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}$")]
+_SnapshotId = Annotated[str, Field(pattern=rf"^{SNAPSHOT_ID}$")]
 
 
 class _Totals(_Said):

@@ -7,13 +7,10 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from api.auth import NEEDS_LOGIN, MachinesWriter, Parts, Principal
+from api.auth import NEEDS_LOGIN, MachinesWriter, Parts
 from api.errors import documented
-from api.routes.machines import NO_WORKFLOW_HINT, IdempotencyKey, Reference
-from api.services import Services
-from api.views import machine_view
-from dumont.db.machines import MachineRow
-from dumont.domain.errors import Conflict, DependencyUnavailable, NotFound, PreconditionFailed
+from api.routes.machines import IdempotencyKey, Reference
+from api.wishes import accepted, live, need_store, present
 from dumont.domain.resources import Accepted, HibernateOrder
 from workflows.rest import HibernateRequest, WakeRequest
 
@@ -36,22 +33,17 @@ async def hibernate_machine(
     last one; whatever fails before that leaves the machine running, and the event log says why. While
     it rests, only its snapshots cost anything.
     """
-    row = await _live(services, reference, principal)
-    if services.settings.s3_url is None:
-        raise PreconditionFailed(
-            "this deployment has no object store to keep the workspace in",
-            field="S3_ENDPOINT_URL",
-            hint="set S3_ENDPOINT_URL, S3_BUCKET and the account's keys, for workers and API",
-        )
-    try:
-        await services.commands.hibernate(
+    row = await live(services, reference, principal)
+    need_store(services.settings, what="the workspace")
+    await accepted(
+        row,
+        services.commands.hibernate(
             row.spec.machine_id,
             HibernateRequest(actor=principal.actor, reason=body.reason),
             update_id=idempotency_key or str(uuid.uuid4()),
-        )
-    except NotFound:
-        raise _no_workflow(row) from None
-    return await _present(services, row)
+        ),
+    )
+    return await present(services, row)
 
 
 @router.post("/wake", status_code=202, responses=documented(*_COMMAND))
@@ -65,31 +57,13 @@ async def wake_machine(
 
     A machine that is still on its way to sleep stays awake.
     """
-    row = await _live(services, reference, principal)
-    try:
-        await services.commands.wake(
+    row = await live(services, reference, principal)
+    await accepted(
+        row,
+        services.commands.wake(
             row.spec.machine_id,
             WakeRequest(actor=principal.actor),
             update_id=idempotency_key or str(uuid.uuid4()),
-        )
-    except NotFound:
-        raise _no_workflow(row) from None
-    return await _present(services, row)
-
-
-async def _live(services: Services, reference: str, principal: Principal) -> MachineRow:
-    row = await services.machines.find(reference, owner_id=principal.user.user_id)
-    if row.state.phase.final:
-        raise Conflict(f"{row.name} is destroyed")
-    return row
-
-
-async def _present(services: Services, row: MachineRow) -> Accepted:
-    now = await services.machines.find(row.spec.machine_id, owner_id=row.spec.owner_id)
-    return Accepted(machine=machine_view(now, settings=services.settings))
-
-
-def _no_workflow(row: MachineRow) -> DependencyUnavailable:
-    return DependencyUnavailable(
-        f"no workflow of {row.name} runs at this moment", dependency="worker", hint=NO_WORKFLOW_HINT
+        ),
     )
+    return await present(services, row)

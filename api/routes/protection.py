@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Response
 
-from api.auth import NEEDS_LOGIN, MachinesReader, MachinesWriter, Parts, Principal
+from api.auth import NEEDS_LOGIN, MachinesReader, MachinesWriter, Parts
 from api.errors import documented
 from api.protection_view import protection_detail
-from api.routes.machines import NO_WORKFLOW_HINT, IdempotencyKey, Reference
-from api.services import Services
+from api.routes.machines import IdempotencyKey, Reference
 from api.views import machine_view
-from dumont.db.machines import MachineRow
-from dumont.domain.errors import Conflict, DependencyUnavailable, NotFound, PreconditionFailed
+from api.wishes import accepted, live, present
+from dumont.domain.errors import PreconditionFailed
 from dumont.domain.protection import Barrier
 from dumont.domain.protection_resources import ProtectionDetail
 from dumont.domain.receipts import Receipt
@@ -65,17 +63,17 @@ async def drill_machine(
     202 means that it is durable. Watch `GET /events`; the receipt is filed when the address leads to
     a GPU again. With `redirect_only` the GPU is kept and the address comes back to it.
     """
-    row = await _live(services, reference, principal)
+    row = await live(services, reference, principal)
     request = DrillRequest(
         flush=body.flush, redirect_only=body.redirect_only, actor=principal.actor
     )
-    await _accepted(
+    await accepted(
         row,
         services.commands.drill(
             row.spec.machine_id, request, update_id=idempotency_key or str(uuid.uuid4())
         ),
     )
-    return await _present(services, row)
+    return await present(services, row)
 
 
 @router.post("/fail-back", status_code=202, responses=documented(*_COMMAND))
@@ -90,8 +88,8 @@ async def fail_back_machine(
     Sessions on the standby are cut when the address moves. Without this, the machine's policy says
     when it moves.
     """
-    row = await _live(services, reference, principal)
-    await _accepted(
+    row = await live(services, reference, principal)
+    await accepted(
         row,
         services.commands.fail_back(
             row.spec.machine_id,
@@ -99,7 +97,7 @@ async def fail_back_machine(
             update_id=idempotency_key or str(uuid.uuid4()),
         ),
     )
-    return await _present(services, row)
+    return await present(services, row)
 
 
 @router.post(
@@ -116,7 +114,7 @@ async def flush_machine(
     Waits, at most about ten minutes: give your client as long. Any other answer than 200 promises
     nothing.
     """
-    row = await _live(services, reference, principal)
+    row = await live(services, reference, principal)
     if row.state.standby is None:
         view = machine_view(row, settings=services.settings)
         raise PreconditionFailed(
@@ -152,26 +150,3 @@ async def show_receipt(
 
 def _canonical(receipt: Receipt) -> bytes:
     return b'{"digest":"%s","receipt":%s}' % (receipt.digest.encode(), receipt.canonical())
-
-
-async def _live(services: Services, reference: str, principal: Principal) -> MachineRow:
-    row = await services.machines.find(reference, owner_id=principal.user.user_id)
-    if row.state.phase.final:
-        raise Conflict(f"{row.name} is destroyed")
-    return row
-
-
-async def _accepted(row: MachineRow, command: Awaitable[None]) -> None:
-    try:
-        await command
-    except NotFound:
-        raise DependencyUnavailable(
-            f"no workflow of {row.name} runs at this moment",
-            dependency="worker",
-            hint=NO_WORKFLOW_HINT,
-        ) from None
-
-
-async def _present(services: Services, row: MachineRow) -> Accepted:
-    now = await services.machines.find(row.spec.machine_id, owner_id=row.spec.owner_id)
-    return Accepted(machine=machine_view(now, settings=services.settings))

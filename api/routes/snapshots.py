@@ -15,8 +15,9 @@ from api.auth import NEEDS_LOGIN, MachinesReader, MachinesWriter, Parts, Princip
 from api.errors import documented
 from api.routes.machines import IdempotencyKey, Limit, Reference
 from api.services import Services
+from api.wishes import need_life, need_store
 from dumont.db.machines import MachineRow
-from dumont.domain.errors import Conflict, DependencyUnavailable, InvalidInput, PreconditionFailed
+from dumont.domain.errors import Conflict, DependencyUnavailable, InvalidInput
 from dumont.domain.snapshot_resources import (
     ChangeList,
     FileList,
@@ -105,7 +106,7 @@ async def set_snapshot_policy(
         # First, for it may turn out that Temporal does not understand the cron line.
         await services.snapshot_commands.schedule(row.spec.machine_id, policy)
     except DependencyUnavailable as error:
-        # It is written down: a sweep brings the schedule up to date.
+        # What is wanted is written down next: a sweep brings the schedule up to date.
         log.warning("schedule_not_changed", machine=row.spec.machine_id, error=error.message)
     await services.snapshots.set_policy(row.spec.machine_id, policy)
     return await _listed(services, row)
@@ -313,22 +314,13 @@ async def _snapshot(
 async def _found(services: Services, reference: str, principal: Principal) -> MachineRow:
     """A machine of somebody who wants to use the store."""
     row = await services.machines.find(reference, owner_id=principal.user.user_id)
-    if services.settings.s3_url is None:
-        raise PreconditionFailed(
-            "this deployment has no object store to keep snapshots in",
-            field="S3_ENDPOINT_URL",
-            hint="set S3_ENDPOINT_URL, S3_BUCKET and the account's keys, for workers and API",
-        )
+    need_store(services.settings, what="snapshots")
     return row
 
 
 async def _live(services: Services, reference: str, principal: Principal) -> MachineRow:
     row = await _found(services, reference, principal)
-    if row.state.phase.final:
-        raise Conflict(
-            f"{row.name} is destroyed",
-            hint="restore its snapshots to another machine: dumont restore OTHER --of ID",
-        )
+    need_life(row, hint="restore its snapshots to another machine: dumont restore OTHER --of ID")
     return row
 
 

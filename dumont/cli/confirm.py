@@ -10,12 +10,13 @@ from dumont.cli.exit_codes import ExitCode
 from dumont.cli.output import notice
 
 
-def confirm(*, what: str, warning: str) -> None:
+def confirm(*, what: str, warning: str, hint: str = "run it in a terminal, or add --yes") -> None:
     """Ask on a terminal whether to go on; anywhere else nobody can be asked.
 
     Args:
         what: What needs a word, as the beginning of a sentence.
         warning: What will happen, in full.
+        hint: What to do where nobody can be asked.
 
     Raises:
         InvalidInput: This is no terminal.
@@ -27,7 +28,7 @@ def confirm(*, what: str, warning: str) -> None:
         raise InvalidInput(
             f"{what} needs your word",
             field="--yes",
-            hint="run it in a terminal, or add --yes",
+            hint=hint,
         )
     notice(warning)
     if not typer.confirm("Go on?", default=False, err=True):

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from dumont.cli.picture import Picture
 from dumont.cli.text import span
 from dumont.domain.events import EventKind
 from dumont.domain.ladder import Rung
@@ -33,37 +31,18 @@ _NOTES = {
 _KEPT_NOTES = 8
 
 
-class Progress:
+class Progress(Picture):
     """Shows one machine until the block is left."""
 
     def __init__(self, *, machine: MachineView, console: Console) -> None:
         self._machine = machine
-        self._console = console
         self._since = machine.created_at
         self._opened = time.monotonic()
         self._notes: list[Text] = []
         self._printed: set[Rung] = set()
         self._spinner = Spinner("dots")
         self._live_source = True
-        self._live = (
-            Live(get_renderable=self._picture, console=console, refresh_per_second=8)
-            if console.is_terminal
-            else None
-        )
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._live.stop()
+        super().__init__(console=console)
 
     def saw(self, *, update: EventView | MachineView, live: bool) -> None:
         """Take in what a watcher reported.

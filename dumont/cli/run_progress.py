@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import typer
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from dumont.cli.exit_codes import ExitCode
 from dumont.cli.output import notice, stderr_console
+from dumont.cli.picture import Picture
 from dumont.cli.snapshot_calls import SnapshotCalls
 from dumont.cli.text import size, span
 from dumont.domain.errors import BY_CODE, DependencyUnavailable, DumontError
@@ -117,36 +116,17 @@ def look_later(started: RunStarted) -> str:
     return f"`GET /api/v1/machines/{started.machine_id}/runs/{started.run}` tells how far it is."
 
 
-class RunProgress:
+class RunProgress(Picture):
     """Shows one run until the block is left."""
 
     def __init__(self, *, title: str, console: Console) -> None:
         self._title = title
-        self._console = console
         self._opened = time.monotonic()
         self._known = TransferProgress()
         self._kind: Kind = "snapshot"
         self._tries = 1
         self._said = ""
-        self._live = (
-            Live(get_renderable=self._picture, console=console, refresh_per_second=8)
-            if console.is_terminal
-            else None
-        )
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._live.stop()
+        super().__init__(console=console)
 
     def saw(self, *, view: RunView) -> None:
         """Take in how the run stands."""

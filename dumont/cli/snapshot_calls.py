@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from dumont.cli.calls import Calls, body, part
 from dumont.domain.errors import InvalidInput
 from dumont.domain.snapshot_resources import (
-    SNAPSHOT_ID,
     ChangeList,
     FileList,
     PinOrder,
@@ -26,7 +25,7 @@ from dumont.domain.snapshot_resources import (
     SnapshotOrder,
     SnapshotPolicyOrder,
 )
-from dumont.domain.snapshots import LATEST, SnapshotRecord
+from dumont.domain.snapshots import LATEST, SNAPSHOT_ID, SnapshotRecord
 
 PAGE: Final = 200
 """Entries, or changes, asked for at once."""

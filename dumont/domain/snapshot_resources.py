@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 from dumont.domain.resources import Request, Resource
 from dumont.domain.snapshots import (
     LATEST,
+    SNAPSHOT_ID,
     ChangeTotals,
     FileChange,
     FileEntry,
@@ -22,8 +23,6 @@ from dumont.domain.snapshots import (
     SnapshotRecord,
     TransferProgress,
 )
-
-SNAPSHOT_ID = r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}"
 
 _NOT_IN_A_PATH: Final = re.compile("[\0\ud800-\udfff]")
 

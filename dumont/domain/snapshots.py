@@ -14,6 +14,8 @@ from dumont.domain.protection import AgentRole
 
 LATEST: Final = "latest"
 """Names a machine's newest snapshot."""
+SNAPSHOT_ID: Final = r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{8}"
+"""What ids look like."""
 
 _CRON_FIELD: Final = re.compile(r"[0-9A-Za-z*/,?#L-]{1,64}")
 _NOT_ON_A_LINE: Final = re.compile("[\n\r\0\ud800-\udfff]")

@@ -7,7 +7,6 @@ whoever asked.
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -17,7 +16,7 @@ import asyncssh
 from dumont.domain.errors import AgentRefused, NotReady
 from dumont.domain.instances import SshAddress
 from dumont.remote.agent_archive import agent_archive
-from dumont.remote.shell import PYTHONS, SshShell, feed, push
+from dumont.remote.shell import PYTHONS, SshShell, feed, json_object, push, tail
 
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 """Longest answer of one line; a list of file names is the longest there is."""
@@ -127,7 +126,7 @@ class _Answer:
     def parse(self, *, word: str, where: str) -> dict[str, Any]:
         if self.status == _NO_PYTHON:
             raise NotReady(f"{where} has no Python 3.8 or newer for the agent to run on")
-        answer = _json(self._last)
+        answer = json_object(self._last)
         if answer is None:
             said = self._stderr.decode("utf-8", "replace").strip().splitlines()
             reason = said[-1][:300] if said else f"status {self.status}"
@@ -153,7 +152,7 @@ async def _run(
     )
     try:
         feeding = asyncio.create_task(feed(process.stdin, stdin))
-        errors = asyncio.create_task(_tail(process.stderr))
+        errors = asyncio.create_task(tail(process.stderr))
         last = await _lines(process.stdout, on_progress)
         stderr = await errors
         await feeding
@@ -173,18 +172,11 @@ async def _lines(
         if len(rest) > MAX_LINE_BYTES:
             raise NotReady("the agent's answer is longer than any answer can be")
         for line in lines:
-            progress = _json(last)
+            progress = json_object(last)
             if on_progress is not None and progress is not None:
                 on_progress(progress)
             last = line if line.startswith(b"{") else last
     return rest if rest.startswith(b"{") else last
-
-
-async def _tail(stream: asyncssh.SSHReader[bytes]) -> bytes:
-    kept = b""
-    while chunk := await stream.read(65536):
-        kept = (kept + chunk)[-4096:]
-    return kept
 
 
 async def _pipe(
@@ -199,7 +191,7 @@ async def _pipe(
     copied = 0
     try:
         feeding = asyncio.create_task(feed(sender.stdin, names))
-        complaints = asyncio.create_task(_tail(taker.stderr))
+        complaints = asyncio.create_task(tail(taker.stderr))
         while chunk := await sender.stdout.read(262_144):
             taker.stdin.write(chunk)
             await taker.stdin.drain()
@@ -215,16 +207,6 @@ async def _pipe(
         words = said.decode("utf-8", "replace").strip()[-300:]
         raise NotReady(f"the copied files could not be written: {words}")
     return copied
-
-
-def _json(line: bytes) -> dict[str, Any] | None:
-    if not line.startswith(b"{"):
-        return None
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _text(value: object) -> str | None:

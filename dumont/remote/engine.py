@@ -21,13 +21,21 @@ from dumont.domain.instances import SshAddress
 from dumont.ports import EngineGrant, EngineOrder
 from dumont.remote import engine_archive
 from dumont.remote.engine_archive import Folder
-from dumont.remote.shell import PYTHONS, SshShell, push, run
+from dumont.remote.shell import (
+    PYTHONS,
+    SshShell,
+    json_object,
+    last_line,
+    push,
+    run,
+    tail,
+)
 
 log = structlog.get_logger(__name__)
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 SILENCE_S: Final = 300.0
-"""A run that says nothing for so long is given up. It tells its progress several times a second."""
+"""A run that says nothing for so long is given up. It says at least an empty line every half a minute."""
 _INSTALL_S: Final = 600.0
 _FINAL: Final = frozenset({"wrong_key", "newer_format", "damaged", "no_such_snapshot", "bad_order"})
 """Codes of errors that asking again does not change."""
@@ -140,7 +148,7 @@ async def _unpacked(connection: asyncssh.SSHClientConnection, folder: Folder) ->
     await push(connection, folder.content, path=f".dumont/{folder.name}.tgz", timeout_s=_INSTALL_S)
     done = await run(connection, _UNPACK.format(name=folder.name), timeout_s=120)
     if done.exit_status != 0:
-        raise NotReady(f"the snapshot engine could not be unpacked: {_last(done.stderr)}")
+        raise NotReady(f"the snapshot engine could not be unpacked: {last_line(done.stderr)}")
 
 
 async def _fetched(
@@ -152,7 +160,7 @@ async def _fetched(
     if done.exit_status != 0:
         raise AgentRefused(
             f"{where} has another Python than we have, and the engine's libraries cannot be "
-            f"installed there: {_last(done.stderr)}",
+            f"installed there: {last_line(done.stderr)}",
             hint="give the machine pip and a way to the package index, or an image with our Python",
         )
 
@@ -173,7 +181,7 @@ async def _converse(
     }
     process.stdin.write(json.dumps(first).encode() + b"\n")
     renewing = asyncio.create_task(_renewing(process, grant, renew)) if renew is not None else None
-    errors = asyncio.create_task(_tail(process.stderr))
+    errors = asyncio.create_task(tail(process.stderr))
     try:
         answer = await _answer(process, on_progress, where)
         complaints = await errors
@@ -185,7 +193,7 @@ async def _converse(
             renewing.cancel()
         errors.cancel()
     if answer is None:
-        why = _last(complaints) or f"status {process.exit_status}"
+        why = last_line(complaints) or f"status {process.exit_status}"
         raise NotReady(f"the snapshot engine on {where} ended without a word: {why}")
     if "error" in answer:
         _raise(answer["error"], where)
@@ -209,7 +217,7 @@ async def _answer(
         if len(rest) > MAX_LINE_BYTES:
             raise NotReady(f"the snapshot engine on {where} says more than it can have to say")
         for line in lines:
-            said = _json(line)
+            said = json_object(line)
             if said is None:
                 continue
             if isinstance(said.get("progress"), dict) and on_progress is not None:
@@ -239,34 +247,12 @@ async def _renewing(
             process.stdin.write(json.dumps({"credentials": fresh.credentials}).encode() + b"\n")
 
 
-async def _tail(stream: asyncssh.SSHReader[bytes]) -> bytes:
-    kept = b""
-    while chunk := await stream.read(65536):
-        kept = (kept + chunk)[-4096:]
-    return kept
-
-
 def _raise(error: dict[str, Any], where: str) -> None:
     code, message = str(error.get("code"))[:80], str(error.get("message"))[:1000]
     hint = str(error.get("hint") or "")[:300] or None
     if code in _FINAL:
         raise AgentRefused(f"{where}: {message}", hint=hint)
     raise NotReady(f"{where}: {message}", hint=hint)
-
-
-def _json(line: bytes) -> dict[str, Any] | None:
-    if not line.startswith(b"{"):
-        return None
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _last(output: bytes) -> str:
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:300] if lines else ""
 
 
 def _plain(text: str) -> str:

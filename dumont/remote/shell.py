@@ -7,6 +7,7 @@ what it prints is bounded and validated, and everything has a time limit.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shlex
 import socket
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import asyncssh
 from pydantic import ValidationError
@@ -243,7 +245,7 @@ async def push(
     )
     result = await run(connection, command, timeout_s=timeout_s, stdin=content)
     if result.exit_status != 0:
-        raise NotReady(f"{path} could not be written: {_last_line(result.stderr) or 'cut short'}")
+        raise NotReady(f"{path} could not be written: {last_line(result.stderr) or 'cut short'}")
 
 
 async def _read(stream: asyncssh.SSHReader[bytes], keep: int) -> tuple[bytes, bool]:
@@ -267,11 +269,30 @@ async def feed(stream: asyncssh.SSHWriter[bytes], data: bytes) -> None:
         pass  # The command ended without reading everything; its status tells whether it minded.
 
 
+async def tail(stream: asyncssh.SSHReader[bytes]) -> bytes:
+    """The end of a stream that is read to its end."""
+    kept = b""
+    while chunk := await stream.read(65536):
+        kept = (kept + chunk)[-4096:]
+    return kept
+
+
+def json_object(line: bytes) -> dict[str, Any] | None:
+    """A line as the JSON object that it is; None when it is none."""
+    if not line.startswith(b"{"):
+        return None
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def _parse_hello(result: CommandResult, *, where: str) -> AgentHello:
     # Start-up files of a shell may print before the agent does.
     lines = [line for line in result.stdout.splitlines() if line.startswith(b"{")]
     if result.exit_status != 0 or not lines:
-        said = _last_line(result.stderr) or f"status {result.exit_status}"
+        said = last_line(result.stderr) or f"status {result.exit_status}"
         raise NotReady(f"the agent did not run on {where}: {said}")
     try:
         return AgentHello.model_validate_json(lines[-1])
@@ -306,6 +327,7 @@ def _words(error: Exception) -> str:
     return (str(error) or type(error).__name__)[:300]
 
 
-def _last_line(output: bytes) -> str:
+def last_line(output: bytes) -> str:
+    """What a command said last, shortened; empty when it said nothing."""
     lines = output.decode("utf-8", "replace").strip().splitlines()
     return lines[-1][:300] if lines else ""

@@ -2,8 +2,9 @@
 
 Nothing secret touches the machine's disk or its list of processes: what opens the repository and the
 credentials, which expire, arrive on stdin and stay in this process. Newer credentials may follow. An empty
-line on stdout now and then says that the run goes on, for one large file may take its time. When stdin ends, nobody is there any more to hear the result, and the run ends as by Ctrl-C: what was sent is not
-sent again by the next one.
+line on stdout now and then says that the run goes on, for one large file may take its time. When stdin
+ends, nobody is there any more to hear the result, and the run ends as by Ctrl-C: what was sent is not sent
+again by the next one.
 """
 
 from __future__ import annotations

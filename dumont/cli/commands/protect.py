@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,24 +119,17 @@ def receipts(
 
 
 def _confirm(machine: MachineView, *, redirect_only: bool) -> None:
-    from dumont.domain.errors import InvalidInput
+    from dumont.cli.confirm import confirm
 
-    if not sys.stdin.isatty():
-        raise InvalidInput(
-            f"a drill cuts the sessions on {machine.name} and needs your word",
-            field="--yes",
-            hint=f"run it in a terminal, or say `dumont drill {machine.name} --yes`",
-        )
-    notice(
-        f"The sessions on {machine.name} are cut; its address leads to the standby and then back "
-        "to the same GPU."
+    confirm(
+        what=f"a drill cuts the sessions on {machine.name} and",
+        hint=f"run it in a terminal, or say `dumont drill {machine.name} --yes`",
+        warning=f"The sessions on {machine.name} are cut; its address leads to the standby and then "
+        "back to the same GPU."
         if redirect_only
         else f"The GPU of {machine.name} is given back and another one is rented; meanwhile its "
-        "address leads to the standby. Programs that run on the GPU end."
+        "address leads to the standby. Programs that run on the GPU end.",
     )
-    if not typer.confirm("Go on?", default=False, err=True):
-        notice("Nothing was done.")
-        raise typer.Exit(ExitCode.FAILURE)
 
 
 def _watch(api: Api, machine: MachineView, *, number: int, after: int, quiet: bool) -> ReceiptView:

@@ -230,7 +230,7 @@ needs_namespaces = pytest.mark.skipif(
 def test_as_root_it_changes_the_system_of_its_machine(tmp_path: Path) -> None:
     """In a private /etc, /run, /root and /workspace, with a real sshd on a loopback address."""
     (tmp_path / "onstart.sh").write_text(script('echo "made by $A_VARIABLE" >/workspace/out'))
-    for name in ("etc", "work", "root", "workspace"):
+    for name in ("etc", "layer", "root", "workspace"):
         (tmp_path / name).mkdir()
     test = f"""
         set -e
@@ -239,9 +239,9 @@ def test_as_root_it_changes_the_system_of_its_machine(tmp_path: Path) -> None:
         mount -t tmpfs tmpfs /run && mkdir -p /run/sshd
         mount --bind {tmp_path}/root /root
         mount --bind {tmp_path}/workspace /workspace
-        mount -t tmpfs tmpfs {tmp_path}/work
-        mkdir {tmp_path}/work/up {tmp_path}/work/w
-        mount -t overlay overlay -o lowerdir=/etc,upperdir={tmp_path}/work/up,workdir={tmp_path}/work/w /etc
+        mount -t tmpfs tmpfs {tmp_path}/layer
+        mkdir {tmp_path}/layer/up {tmp_path}/layer/w
+        mount -t overlay overlay -o lowerdir=/etc,upperdir={tmp_path}/layer/up,workdir={tmp_path}/layer/w /etc
         printf 'Port 22\\n' >/etc/ssh/sshd_config
         printf 'KEPT=1\\n' >/etc/environment
         rm -f /etc/ssh/ssh_host_*
