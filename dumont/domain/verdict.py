@@ -160,9 +160,11 @@ def _one_each(witnesses: Iterable[Witness]) -> list[Witness]:
     return list(latest.values())
 
 
-def _rank(witness: Witness) -> tuple[datetime | None, int]:
+def _rank(witness: Witness) -> tuple[datetime | None, int, bool, datetime | None]:
     order = (Sign.ENDED, Sign.LOST, Sign.SILENT, Sign.ALIVE)
-    return witness.news_at, order.index(witness.sign)
+    # What has lasted for less long, or for nobody knows how long, says less.
+    since = witness.since or witness.news_at
+    return witness.news_at, order.index(witness.sign), witness.since is None, since
 
 
 def _is_fresh(witness: Witness, now: datetime, limits: Thresholds) -> bool:

@@ -192,6 +192,13 @@ def test_the_order_of_witnesses_does_not_matter(witnesses: list[Witness], shuffl
     assert kind(*other) is kind(*witnesses)
 
 
+def test_of_two_words_of_the_same_moment_the_milder_one_counts():
+    lasting, unknown = LINK_DOWN, says(Source.LINK, Sign.LOST)
+    for both in ((lasting, unknown), (unknown, lasting)):
+        assert kind(*both) is kind(unknown)
+        assert kind(*both) is not kind(lasting)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_provider_that_stumbles_for_a_day_replaces_nothing(seed: int):
     """25 time-outs of the status call over 19 hours, some of them in a row, all else well."""
