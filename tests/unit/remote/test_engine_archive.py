@@ -36,8 +36,10 @@ def names(folder: Folder) -> list[str]:
 
 
 def unpacked(folder: Folder, at: Path) -> Path:
-    with tarfile.open(fileobj=io.BytesIO(folder.content)) as archive:
-        archive.extractall(at / folder.name, filter="data")
+    # As on a machine; Python's own way has no filter before 3.11.4, which Debian's is.
+    (at / folder.name).mkdir(parents=True)
+    tar = ["tar", "-xzf", "-", "-C", str(at / folder.name)]
+    subprocess.run(tar, input=folder.content, check=True)
     return at / folder.name
 
 
