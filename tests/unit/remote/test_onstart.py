@@ -247,8 +247,9 @@ def test_as_root_it_changes_the_system_of_its_machine(tmp_path: Path) -> None:
         rm -f /etc/ssh/ssh_host_*
         ssh-keygen -A >/dev/null
         /usr/sbin/sshd -o ListenAddress=127.77.1.9:2222
+        n=0 # its child writes this file after the parent has returned, and anew when reloaded
+        until [ -s /run/sshd.pid ]; do sleep 0.1; n=$((n + 1)); [ $n -lt 100 ]; done
         for n in 1 2; do HOME=/root A_VARIABLE='a value' sh {tmp_path}/onstart.sh; done
-        cat /run/sshd.pid >{tmp_path}/pid
         ls /etc/ssh >{tmp_path}/keys
         cp /etc/ssh/sshd_config /etc/environment {tmp_path}/
         n=0
@@ -256,8 +257,7 @@ def test_as_root_it_changes_the_system_of_its_machine(tmp_path: Path) -> None:
               grep -q '{KEYS.host_key_public.split()[1]}' {tmp_path}/offered; do
             sleep 0.1; n=$((n + 1)); [ $n -lt 100 ]
         done
-        kill "$(cat /run/sshd.pid)"
-    """
+    """  # the daemon ends with its namespace
     done = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", test],
         capture_output=True, text=True, timeout=60, check=False,
