@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,13 +97,17 @@ class Parts:
 
 
 def control_activities(
-    parts: Parts, *, keeping: KeepingActivities | None = None
+    parts: Parts,
+    *,
+    keeping: KeepingActivities | None = None,
+    money: Sequence[Callable[..., Any]] = (),
 ) -> ControlActivities:
     """Records, and SSH to machines.
 
     Args:
         parts: What the process has.
         keeping: Snapshots, composed beside these.
+        money: What watches over spending, composed beside these.
     """
     shell = SshShell(secrets=parts.secrets.ensure_machine_secrets)
     agent = SshAgent(shell)
@@ -119,6 +124,7 @@ def control_activities(
             receipts=ReceiptActivities(store=parts.receipts),
         ),
         keeping=keeping,
+        money=money,
     )
 
 

@@ -34,6 +34,7 @@ from worker.compose import (
     watch_of,
 )
 from worker.compose_gcp import gcp_activities, gcp_provider
+from worker.compose_money import ensure_money_sweeps, money_activities
 from worker.compose_snapshots import ensure_upkeep, keeping_activities
 from worker.health import health_server
 from worker.roles import control_worker, gcp_worker, vast_worker
@@ -97,8 +98,11 @@ async def _worker(
     role: str, parts: Parts, stack: AsyncExitStack, interceptors: Sequence[Interceptor]
 ) -> Worker:
     if role == CONTROL:
-        acts = control_activities(parts, keeping=keeping_activities(parts))
+        acts = control_activities(
+            parts, keeping=keeping_activities(parts), money=money_activities(parts)
+        )
         await ensure_upkeep(parts)
+        await ensure_money_sweeps(parts)
         return control_worker(parts.client, acts, interceptors=interceptors)
     if role == PROVIDER_VAST:
         provider = vast_provider(parts.settings)

@@ -158,6 +158,8 @@ class ControlActivities:
     """None: machines of this deployment have no standbys."""
     keeping: KeepingActivities | None = None
     """None: nothing is kept in an object store."""
+    money: Sequence[Callable[..., Any]] = ()
+    """What watches over idleness, hours, spending and budgets, composed beside these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +206,7 @@ def control_worker(
             acts.readiness.wait_until_reachable,
             *(acts.protection.served() if acts.protection is not None else []),
             *(acts.keeping.served() if acts.keeping is not None else []),
+            *acts.money,
         ],
         interceptors=interceptors,
         workflows=WORKFLOWS,

@@ -1,0 +1,10 @@
+"""ledger: what was rented when at which price, and what it cost."""
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""

@@ -1,0 +1,10 @@
+"""budgets, and the receipts of what was done for them."""
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
