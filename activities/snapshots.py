@@ -97,6 +97,10 @@ class RestoreAsk(Message):
     folder: str = ""
     total_files: int | None = None
     total_bytes: int | None = None
+    small_only: bool = False
+    """Only folders, links and small files: the others are for a later ask."""
+    keep_changed: bool = False
+    """People may work there: what they changed since the first such ask of this snapshot stays."""
 
 
 class PruneAsk(Message):
@@ -152,6 +156,10 @@ class _Restored(_Said):
     usable_s: _Seconds | None = None
     seconds: _Seconds
     problems: list[_Problem] = []
+    kept: list[str] = []
+    kept_count: _Count = 0
+    later: _Count = 0
+    later_bytes: _Count = 0
 
 
 class SnapshotActivities:
@@ -183,7 +191,7 @@ class SnapshotActivities:
             raise NotFound(f"no machine {ask.machine_id}")
         spec, state = owned[0].spec, owned[0].state
         home, standby = state.instance, state.standby
-        on_standby = state.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING)
+        on_standby = state.lives_on_standby
         # On its way to sleep it is read once more, until its bodies are given back.
         falling_asleep = state.phase is MachinePhase.HIBERNATING and state.restoring is None
         running = state.phase is MachinePhase.RUNNING or falling_asleep
@@ -297,7 +305,10 @@ class SnapshotActivities:
             NotReady: It did not end. The next try does not fetch what is there already.
             AgentRefused, StorageError, PreconditionFailed: It cannot be done.
         """
-        words = ["restore", *(f"--path={path}" for path in ask.paths), ask.snapshot_id]
+        words = ["restore", *(f"--path={path}" for path in ask.paths)]
+        words += ["--small-only"] if ask.small_only else []
+        words += ["--keep-changed"] if ask.keep_changed else []
+        words.append(ask.snapshot_id)
         answer = await self._run(
             ask.body,
             EngineOrder(words=tuple(words), folder=ask.folder),
@@ -317,6 +328,10 @@ class SnapshotActivities:
             usable_s=done.usable_s,
             seconds=done.seconds,
             problems=_short([f"{each.path}: {each.why}" for each in done.problems]),
+            kept=done.kept_count,
+            kept_names=_short(done.kept[:_NAMED]),
+            later=done.later,
+            later_bytes=done.later_bytes,
         )
 
     @activity.defn

@@ -225,8 +225,15 @@ class RestoreResult(Message):
     seconds: float
     problems: tuple[str, ...] = ()
     """What could not be brought back, with the reason."""
+    later: int = 0
+    """How many large files were left for a later run."""
+    later_bytes: int = 0
     before: str | None = None
     """The snapshot that was made of what was there before."""
+    kept: int = 0
+    """How many files were left as people had changed them meanwhile."""
+    kept_names: tuple[str, ...] = ()
+    """The first of them."""
 
 
 class PruneResult(Message):

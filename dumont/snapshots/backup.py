@@ -28,6 +28,7 @@ from dumont.snapshots.journal import Journal
 from dumont.snapshots.lease import Lease
 from dumont.snapshots.manifest import Snapshot, Totals
 from dumont.snapshots.packing import LARGEST, Packer, Packing, Stopped
+from dumont.snapshots.places import MARKS
 from dumont.snapshots.reading import SMALL, Reader, Reading, plan
 from dumont.snapshots.repository import Repository
 from dumont.snapshots.scan import (
@@ -271,7 +272,7 @@ class Backup:
         last = Remembered(self._memory) if self._memory is not None else None
         bundle: list[_Slot] = []
         bundled = 0
-        excludes = Excludes(self._options.excludes)
+        excludes = Excludes((*self._options.excludes, MARKS))
         for found in walk(self._root, exclude=excludes, unreadable=self._cannot_read):
             slot = self._slot(found, last, known)
             if slot is None:

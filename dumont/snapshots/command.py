@@ -146,14 +146,22 @@ def _restore(given: argparse.Namespace, say: Speaker) -> int:
         repository, repository.snapshot(given.snapshot), Path(given.target),
         paths=[os.fsencode(path) for path in given.path], workers=given.workers,
         on_progress=progress, on_usable=usable,
+        small_only=given.small_only, keep_changed=given.keep_changed,
     ).run()  # fmt: skip
     lines = [
         f"{report.files} files, {_size(report.bytes)} are back and verified in "
         f"{report.seconds:.1f} s ({report.unchanged} were right already)"
     ]
+    if report.later:
+        lines.append(
+            f"  {report.later} large files, {_size(report.later_bytes)}, are for a later run"
+        )
+    lines += [f"  kept as it was changed meanwhile: {name}" for name in report.kept]
+    if report.kept_count > len(report.kept):
+        lines.append(f"  and {report.kept_count - len(report.kept)} more")
     lines += [f"  not restored: {p.path}: {p.why}" for p in report.problems]
     say.result(asdict(report), "\n".join(lines))
-    return 0 if report.is_whole else _IN_PART
+    return _IN_PART if report.problems else 0
 
 
 def _list(given: argparse.Namespace, say: Speaker) -> int:
@@ -301,6 +309,9 @@ def _parser() -> argparse.ArgumentParser:
     back.add_argument("snapshot", help=f"its id, the beginning of it, or {LATEST}")
     back.add_argument("target")
     back.add_argument("--path", action="append", default=[], help="only this, and what is below")
+    back.add_argument("--small-only", action="store_true", help="leave large files for a later run")
+    back.add_argument("--keep-changed", action="store_true",
+        help="keep what was changed there since the first run with this option began")  # fmt: skip
     back.add_argument("--workers", type=int, default=0)
     command("list", _list, "all snapshots")
     show = command("show", _show, "what is in a snapshot")

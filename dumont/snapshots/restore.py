@@ -2,6 +2,9 @@
 
 A file takes its place when all of it is there, by a rename: whoever looks sees the old file or the new
 one, and a restore that was killed is simply done again; what is right already is not fetched.
+
+It may come in two runs, the small files first, with people at work between them and beside them: what they
+changed since the first one began is theirs and stays (`beside`).
 """
 
 from __future__ import annotations
@@ -18,10 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dumont.snapshots import tree
+from dumont.snapshots.beside import Beside, Outcome
 from dumont.snapshots.errors import SnapshotError
 from dumont.snapshots.fetching import Batch, Fetcher, Want
 from dumont.snapshots.index import Index
 from dumont.snapshots.manifest import Snapshot
+from dumont.snapshots.places import Verdict, make_way
 from dumont.snapshots.reading import SMALL
 from dumont.snapshots.repository import Repository
 from dumont.snapshots.tree import Entry
@@ -33,6 +38,8 @@ _UNDER_WAY = 3
 _WRITE = 256 << 10
 """Larger writes take larger, colder pages: slower."""
 _COMPARE = 1 << 20
+_NAMED = 1_000
+"""At most so many files that were kept are named in the report."""
 
 
 TABLE = "(table of files)"
@@ -64,11 +71,17 @@ class Report:
     """When all small files were back."""
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
+    later: int = 0
+    """Large files that were not asked for, and are not back unless another run brought them."""
+    later_bytes: int = 0
+    kept: list[str] = field(default_factory=list)
+    """What somebody had changed since the first run began, and what therefore stays; the first of them."""
+    kept_count: int = 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything is back."""
-        return not self.problems
+        """Whether everything is back, but for what somebody changed meanwhile."""
+        return not self.problems and not self.later
 
 
 class _File:
@@ -79,7 +92,9 @@ class _File:
         self.final = final
         self.partial = partial
         self.is_new = is_new
-        """Its folder was made by this run: nothing can be in its place."""
+        """Its folder was made by this run: nothing can be in its place, but for somebody's own."""
+        self.there: os.stat_result | None = None
+        """What gives way to it, where people are at work; None: nothing is there."""
         self.left = len(entry.pieces)
         self.is_begun = False
         self.problem = ""
@@ -98,6 +113,9 @@ class Restore:
         on_progress: Told often.
         on_usable: Told once, when all small files are back.
         workers: Threads; 0 chooses.
+        small_only: Only folders, links and small files; the others are for a later run.
+        keep_changed: People work in the target: what they changed since the first such run of this
+            snapshot into this folder began is kept and named. What they deleted comes back.
     """
 
     def __init__(
@@ -111,6 +129,8 @@ class Restore:
         on_progress: Callable[[Report], None] = lambda report: None,
         on_usable: Callable[[Report], None] = lambda report: None,
         workers: int = 0,
+        small_only: bool = False,
+        keep_changed: bool = False,
     ) -> None:
         self._repository = repository
         self._snapshot = snapshot
@@ -130,6 +150,12 @@ class Restore:
         self._owns = os.geteuid() == 0
         self._told = 0.0
         self._table_is_damaged = False
+        self._small_only = small_only
+        self._beside: Beside | None = None
+        if keep_changed:
+            self._beside = Beside(
+                self._root, snapshot.id, owns=self._owns, dress=self._dress, on_kept=self._kept
+            )
 
     def run(self) -> Report:
         """Restore; the report names what could not be.
@@ -141,6 +167,8 @@ class Restore:
         """
         began = time.monotonic()
         os.makedirs(self._root, exist_ok=True)
+        if self._beside is not None:
+            self._beside.begin()
         known = self._known if self._known is not None else self._repository.index()
         missing = [path for path in self._paths if path]
         large: list[Entry] = []
@@ -182,6 +210,8 @@ class Restore:
             if self._paths or entry.kind == "d":
                 seen.add(entry.path)
             parent = entry.path.rpartition(b"/")[0]
+            if self._beside is not None and self._beside.is_shut(entry):
+                continue
             if parent not in self._folders and self._table_is_damaged:
                 self._make_parents(parent)
             if parent not in self._folders:
@@ -190,6 +220,9 @@ class Restore:
                 self._make_folder(entry)
             elif entry.kind == "l":
                 symbolic.append(entry)
+            elif self._small_only and entry.size > SMALL:
+                self._report.later += 1
+                self._report.later_bytes += entry.size if entry.link is None else 0
             elif entry.link is not None:
                 links.append(entry)
             elif entry.size <= SMALL:
@@ -221,8 +254,16 @@ class Restore:
                 orphans[entry.link].append(entry)
                 continue
             try:
-                _make_way(final)
-                os.link(source, final, follow_symlinks=False)
+                if self._beside is not None:
+                    partial = self._partial(entry.path)
+                    outcome = self._beside.hard_link(entry, source, final, partial)
+                    if outcome is Outcome.ALONE:
+                        orphans[entry.link].append(entry)
+                    if outcome in (Outcome.ALONE, Outcome.THEIRS):
+                        continue
+                else:
+                    make_way(final)
+                    os.link(source, final, follow_symlinks=False)
             except OSError as error:
                 self._cannot(entry.path, f"hard link to {tree.shown(entry.link)}: {error.strerror}")
             else:
@@ -250,9 +291,10 @@ class Restore:
         for entry in entries:
             final = self._full(entry.path)
             parent = entry.path.rpartition(b"/")[0]
-            self._count += 1
-            partial = self._full(parent) + self._mark + b"%d" % self._count
+            partial = self._partial(entry.path)
             file = _File(entry, final, partial=partial, is_new=parent in self._made)
+            if self._beside is not None and self._is_settled(self._beside, file):
+                continue
             if not file.is_new and self._is_right_already(file):
                 self._in_place(file, fetched=False)
             elif not entry.pieces:
@@ -323,9 +365,14 @@ class Restore:
 
     def _name(self, file: _File) -> None:
         """It takes its place."""
-        if not file.is_new:
-            _make_way(file.final, but_files=True)
-        os.rename(file.partial, file.final)
+        if self._beside is not None:
+            path = file.entry.path
+            if not self._beside.take_place(path, file.partial, file.final, file.there):
+                return
+        else:
+            if not file.is_new:
+                make_way(file.final, but_files=True)
+            os.rename(file.partial, file.final)
         self._in_place(file, fetched=True)
 
     def _dress(self, where: int | bytes, entry: Entry) -> None:
@@ -386,6 +433,7 @@ class Restore:
                 ) from error
             file.problem = error.strerror or str(error)
             if not file.entry.pieces:
+                _unlink(file.partial)
                 self._cannot(file.entry.path, file.problem)
 
     def _in_place(self, file: _File, *, fetched: bool) -> None:
@@ -401,9 +449,17 @@ class Restore:
 
     # Folders and symbolic links ---------------------------------------------------------------
 
-    def _make_folder(self, entry: Entry) -> None:
+    def _make_folder(self, entry: Entry, *, known: bool = True) -> None:
         full = self._full(entry.path)
         try:
+            if self._beside is not None:
+                outcome = self._beside.folder(entry, full, known=known)
+                if outcome is Outcome.MADE:
+                    self._made.add(entry.path)
+                if outcome is not Outcome.THEIRS:
+                    self._folders[entry.path] = None if outcome is Outcome.LEFT else entry
+                self._report.directories += outcome is Outcome.LEFT
+                return
             try:
                 os.mkdir(full, 0o700)
                 self._made.add(entry.path)
@@ -421,15 +477,20 @@ class Restore:
         for count in range(1, len(parts) + 1):
             folder = b"/".join(parts[:count])
             if folder not in self._folders:
-                self._make_folder(Entry("d", folder, 0o755, os.geteuid(), os.getegid(), 0))
+                made_up = Entry("d", folder, 0o755, os.geteuid(), os.getegid(), 0)
+                self._make_folder(made_up, known=False)
                 if folder in self._folders:
                     self._folders[folder] = None
 
     def _make_symbolic(self, entry: Entry) -> None:
         full = self._full(entry.path)
         try:
+            if self._beside is not None:
+                outcome = self._beside.symbolic(entry, full, self._partial(entry.path))
+                self._report.links += outcome is not Outcome.THEIRS
+                return
             if not (os.path.islink(full) and os.readlink(full) == entry.target):
-                _make_way(full)
+                make_way(full)
                 os.symlink(entry.target or b"", full)
             if self._owns:
                 os.lchown(full, entry.uid, entry.gid)
@@ -445,10 +506,37 @@ class Restore:
             if entry is None:
                 continue
             try:
-                self._dress(self._full(path), entry)
+                if self._beside is not None:
+                    self._beside.finish_folder(entry, self._full(path))
+                else:
+                    self._dress(self._full(path), entry)
                 self._report.directories += 1
             except OSError as error:
                 self._cannot(path, error.strerror or str(error))
+
+    # Where people are at work -----------------------------------------------------------------
+
+    def _is_settled(self, beside: Beside, file: _File) -> bool:
+        """Whether nothing has to be brought: it came back before, or what is there is somebody's."""
+        try:
+            verdict, file.there = beside.look(file.final, file.entry)
+        except OSError as error:
+            self._cannot(file.entry.path, error.strerror or str(error))
+            return True
+        if verdict is Verdict.RIGHT:
+            self._in_place(file, fetched=False)
+        file.is_new = verdict is Verdict.FREE
+        return verdict in (Verdict.RIGHT, Verdict.THEIRS)
+
+    def _partial(self, path: bytes) -> bytes:
+        self._count += 1
+        return self._full(path.rpartition(b"/")[0]) + self._mark + b"%d" % self._count
+
+    def _kept(self, path: bytes) -> None:
+        with self._lock:
+            self._report.kept_count += 1
+            if len(self._report.kept) < _NAMED:
+                self._report.kept.append(tree.shown(path))
 
     def _lost_part(self, why: str) -> None:
         self._table_is_damaged = True
@@ -515,18 +603,6 @@ def _read(descriptor: int, piece: tree.Piece) -> bytes:
         parts.append(part)
         at, left = at + len(part), left - len(part)
     return b"".join(parts)
-
-
-def _make_way(full: bytes, *, but_files: bool = False) -> None:
-    """Remove what is in the way; a folder only when it is empty."""
-    try:
-        mode = os.lstat(full).st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
-        os.rmdir(full)
-    elif not (but_files and stat.S_ISREG(mode)):
-        os.unlink(full)
 
 
 def _unlink(path: bytes) -> None:
