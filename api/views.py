@@ -24,7 +24,6 @@ from dumont.domain.verdict import Thresholds
 from dumont.temporal.ids import machine_workflow_id
 from dumont.temporal.links import workflow_url
 
-_ON_STANDBY: Final = (MachinePhase.ON_STANDBY, MachinePhase.REPLACING)
 _ENDING: Final = (MachinePhase.DESTROYING, MachinePhase.DESTROYED)
 _FRESH_S: Final = Thresholds().heartbeat_lease_s
 """A lag that was measured longer ago says nothing about now."""
@@ -33,7 +32,7 @@ _FRESH_S: Final = Thresholds().heartbeat_lease_s
 def machine_view(row: MachineRow, *, settings: Settings) -> MachineView:
     """A machine as its owner sees it."""
     spec, state = row.spec, row.state
-    home = state.instance
+    home = state.gpu
     label = labels.parse(home.label, env=spec.env) if home is not None else None
     reached = row.ladder.shown(
         generation=state.generation, attempt=label.attempt if label is not None else None
@@ -66,7 +65,7 @@ def machine_view(row: MachineRow, *, settings: Settings) -> MachineView:
         if state.generation
         else [],
         ssh=_address(state),
-        direct=home.ssh if home is not None and state.phase is MachinePhase.RUNNING else None,
+        direct=_direct(state),
         protection=_protection(row, settings=settings),
         standby=_standby(state.standby) if state.standby is not None else None,
         failovers=state.failovers,
@@ -82,14 +81,21 @@ def machine_view(row: MachineRow, *, settings: Settings) -> MachineView:
     )
 
 
+def _direct(state: MachineState) -> SshAddress | None:
+    home = state.instance if state.phase is MachinePhase.RUNNING else state.early_home
+    return home.ssh if home is not None else None
+
+
 def _address(state: MachineState) -> SshAddress | None:
     """The stable address wherever it leads to the files; until then the instance's own."""
     standby, home = state.standby, state.instance
     if state.phase in _ENDING:
         return None
-    if standby is not None and (state.mirrored or state.phase in _ON_STANDBY):
+    if standby is not None and (state.mirrored or state.lives_on_standby):
         return standby.endpoint
-    return home.ssh if home is not None and state.phase is MachinePhase.RUNNING else None
+    if home is not None and state.phase is MachinePhase.RUNNING:
+        return home.ssh
+    return state.early_home.ssh if state.early_home is not None else None
 
 
 def _protection(row: MachineRow, *, settings: Settings) -> ProtectionView:

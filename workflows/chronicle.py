@@ -69,7 +69,7 @@ class Chronicle:
                 at=workflow.now(),
                 generation=self.state.generation,
                 summary=summary,
-                data=data or {},
+                data={**(data or {}), "phase": self.state.phase.value},
             )
         )
 

@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.snapshots import RestoreInput, RestoreSnapshot
 
 COMES_BACK = "a machine whose instance is gone comes back from its newest snapshot"
+USABLE_EARLY = "people work on a woken machine before its last byte is back"
 STARTS_AGAIN = "a stopped instance is started again"
 """Patches: machines that were alive before them replay as they were."""
 
@@ -69,7 +70,7 @@ class Comeback:
         error = await self._start(home)
         gone = error is not None and error.code == "instance_gone"
         if gone and workflow.patched(COMES_BACK):
-            kept = await self._newest_snapshot()
+            kept = await self.newest_snapshot()
             if isinstance(kept, SnapshotRecord):
                 self._come_back_from(kept, avoid=home.host_id)
                 return
@@ -125,7 +126,7 @@ class Comeback:
             return error_of(failure)
         return None
 
-    async def _newest_snapshot(self) -> SnapshotRecord | DumontError | None:
+    async def newest_snapshot(self) -> SnapshotRecord | DumontError | None:
         """The newest whole snapshot; None: there is none; an error: nobody knows now."""
         try:
             return await workflow.execute_activity_method(
@@ -141,14 +142,33 @@ class Comeback:
     async def bring_back(self, home: ActiveInstance, snapshot_id: str) -> RestoreResult:
         """Have an instance that nobody has used yet get everything that a snapshot has.
 
+        Small files come first: then people may work there, and what they change is kept.
+
         Raises:
             ChildWorkflowError: Not everything is back; what is, is not fetched again.
         """
+        if not workflow.patched(USABLE_EARLY):
+            return await self._restored(home, snapshot_id)
+        if self._life.state.usable != home.label:
+            small = await self._restored(home, snapshot_id, small_only=True)
+            self._life.note(
+                EventKind.USABLE,
+                f"a shell is ready: {small.files:,} small files are back, the big ones are coming",
+                usable=home.label,
+            )
+        return await self._restored(home, snapshot_id)
+
+    async def _restored(
+        self, home: ActiveInstance, snapshot_id: str, *, small_only: bool = False
+    ) -> RestoreResult:
+        restore_id = f"machine/{self._spec.machine_id}/restore/{home.label}"
         return await workflow.execute_child_workflow(
             RestoreSnapshot.run,
             RestoreInput(
                 machine_id=self._spec.machine_id,
                 snapshot_id=snapshot_id,
+                small_only=small_only,
+                keep_changed=True,
                 onto=Body(
                     machine_id=self._spec.machine_id,
                     owner_id=self._spec.owner_id,
@@ -158,6 +178,6 @@ class Comeback:
                     ssh=home.ssh,
                 ),
             ),
-            id=f"machine/{self._spec.machine_id}/restore/{home.label}",
+            id=f"{restore_id}/small" if small_only else restore_id,
             static_summary=f"{self._spec.name} comes back from {snapshot_id}",
         )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
@@ -21,7 +20,7 @@ from temporalio.exceptions import (
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
-from temporalio.workflow import ParentClosePolicy
+from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.endings import EndTarget
@@ -43,8 +42,7 @@ with workflow.unsafe.imports_passed_through():
         WaitUntilIdle,
     )
     from dumont.domain.events import EventKind, MachineEvent
-    from dumont.domain.instances import Message
-    from dumont.domain.machine import ActiveInstance, MachineSpec, Timing
+    from dumont.domain.machine import ActiveInstance
     from dumont.domain.protection import ActiveStandby, Failback
     from dumont.domain.takeover import Account, Decision, Evidence, decide, receipt_of
     from dumont.temporal.failures import error_of
@@ -55,6 +53,15 @@ with workflow.unsafe.imports_passed_through():
     )
     from dumont.temporal.queues import PROVIDER_VAST
     from workflows.end_instances import EndInput, EndInstances
+    from workflows.failover_messages import (
+        RESTING,
+        DrillRequest,
+        FailoverInput,
+        FailoverProgress,
+        FailoverResult,
+        Former,
+        Outcome,
+    )
     from workflows.options import MUST, ONCE, RECORD, TRANSFER, URGENT
     from workflows.provision import LostInstance, Provision, ProvisionInput
 
@@ -66,92 +73,6 @@ _PAUSE = timedelta(seconds=2)
 """Before the next look when a step did not succeed."""
 _HAND_BACK_TRIES = 5
 """Then the new instance itself is taken for the trouble."""
-
-
-class DrillRequest(Message):
-    """Argument of the update `drill` of a machine: a failover on purpose."""
-
-    flush: bool = True
-    """Wait for the barrier first: nothing at all is lost."""
-    redirect_only: bool = False
-    """Keep the instance: only the address moves, and moves back."""
-    actor: str = "the owner"
-
-
-class FailBackRequest(Message):
-    """Argument of the update `fail_back` of a machine: do not wait for the moment."""
-
-    actor: str = "the owner"
-
-
-class FailoverInput(Message):
-    """Input of `Failover`."""
-
-    spec: MachineSpec
-    timing: Timing
-    number: int
-    cause: str
-    detected_at: datetime
-    home: ActiveInstance
-    standby: ActiveStandby
-    generation: int
-    """The highest one used so far."""
-    epoch: int
-    avoid_hosts: tuple[str, ...] = ()
-    drill: DrillRequest | None = None
-
-
-class Outcome(StrEnum):
-    """How a failover ended."""
-
-    HEALED = "healed"
-    """A false alarm: the guard gave the authority back, nothing had been written."""
-    RETURNED = "returned"
-    """The same instance came back and has everything again."""
-    REPLACED = "replaced"
-
-
-class Former(Message):
-    """An instance that another has taken the place of."""
-
-    instance: ActiveInstance
-    epoch: int
-    """The last epoch under which it was allowed to write."""
-
-
-class FailoverResult(Message):
-    """What the machine adopts."""
-
-    outcome: Outcome
-    home: ActiveInstance
-    generation: int
-    epoch: int
-    former: ActiveInstance | None = None
-    """The instance that another has taken the place of."""
-    former_epoch: int = 0
-    """The last epoch under which it was allowed to write."""
-    short_lived: tuple[Former, ...] = ()
-    """Instances that may have had the authority for a moment before they were lost as well."""
-
-    def all_formers(self) -> list[Former]:
-        """Whatever must be looked through for what only it has, before it is ended."""
-        first = self.former
-        return [
-            *([Former(instance=first, epoch=self.former_epoch)] if first is not None else []),
-            *self.short_lived,
-        ]
-
-
-class FailoverProgress(Message):
-    """Signal `failover_progress` of a machine."""
-
-    number: int
-    step: str
-    summary: str
-    epoch: int
-    generation: int
-    replacing: bool = False
-
 
 _KEEPS_SHORT_LIVED = "an instance that may have had the authority is looked through before its end"
 """Patch: failovers that were under way before it replay as they were."""
@@ -180,6 +101,9 @@ class Failover:
         self._lost: dict[str, str] = {}
         self._now_please = False
         self._standby_gone = False
+        self._awake = False
+        self._ending: ChildWorkflowHandle[EndInstances, Any] | None = None
+        """The end of the GPU of a machine that goes to rest."""
         self._target: ActiveInstance | None = None
         """The instance that is to take over, while there is one."""
         self._short_lived: list[Former] = []
@@ -202,6 +126,8 @@ class Failover:
         if decision is Decision.HEALED:
             return await self._false_alarm()
         await self._fence()
+        if input.drill is not None and input.drill.rest:
+            await self._rest()
         try:
             home = await self._back_on_a_gpu(decision)
         except asyncio.CancelledError:
@@ -245,6 +171,11 @@ class Failover:
     def fail_back_now(self) -> None:
         """The owner does not want to wait for the moment."""
         self._now_please = True
+
+    @workflow.signal
+    def wake(self) -> None:
+        """Somebody wants a GPU again."""
+        self._awake = True
 
     # The steps --------------------------------------------------------------------------------
 
@@ -293,7 +224,7 @@ class Failover:
                 Redirect(
                     machine_id=self._input.spec.machine_id,
                     standby=self._standby,
-                    cause=f"a drill of {drill.actor}",
+                    cause=drill.cause,
                 ),
                 summary="redirect",
                 **URGENT,
@@ -302,7 +233,7 @@ class Failover:
         self._account.reached("redirected", guard.since or workflow.now())
         if drill.redirect_only:
             return Decision.RETURN
-        await self._end(self._input.home, f"a drill of {drill.actor}")
+        self._ending = await self._end(self._input.home, drill.cause)
         return Decision.REPLACE
 
     async def _fence(self) -> None:
@@ -323,6 +254,13 @@ class Failover:
         self._account.guard = guard
         self._account.reached("fenced", workflow.now())
         await self._tell("fenced", "the former GPU can write nothing any more")
+
+    async def _rest(self) -> None:
+        """No GPU, and the workspace on the standby, until somebody wakes the machine."""
+        if self._ending is not None:
+            await self._ending  # verified gone: before that it may cost something
+        await self._tell(RESTING, "no GPU is rented; the address leads to the standby")
+        await workflow.wait_condition(lambda: self._awake)
 
     async def _back_on_a_gpu(self, decision: Decision) -> ActiveInstance:
         """Try until an instance has the files and the address; each failure takes another one."""
@@ -438,7 +376,9 @@ class Failover:
         """When the address may move without cutting anybody off, as the owner's policy says."""
         policy = self._input.spec.protection
         failback = policy.failback if policy is not None else Failback.AT_ONCE
-        if failback is Failback.AT_ONCE or self._now_please or self._input.drill is not None:
+        drill = self._input.drill
+        asked = self._now_please or (drill is not None and not drill.rest)
+        if failback is Failback.AT_ONCE or asked:
             return
         if failback is Failback.ON_COMMAND:
             await self._tell("waiting", "waiting for `dumont failback`", replacing=True)
@@ -593,9 +533,12 @@ class Failover:
             epoch=self._epoch,
         )
 
-    async def _end(self, instance: ActiveInstance, why: str) -> None:
+    async def _end(
+        self, instance: ActiveInstance, why: str
+    ) -> ChildWorkflowHandle[EndInstances, Any] | None:
+        """Have it ended by a workflow of its own; None: one does so already."""
         with suppress(WorkflowAlreadyStartedError):
-            await workflow.start_child_workflow(
+            return await workflow.start_child_workflow(
                 EndInstances.run,
                 EndInput(
                     machine_id=self._input.spec.machine_id,
@@ -606,6 +549,7 @@ class Failover:
                 id=end_workflow_id(instance.label),
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
+        return None
 
     async def _receipt(self, outcome: Outcome) -> None:
         receipt = receipt_of(

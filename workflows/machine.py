@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio import workflow
@@ -16,7 +17,6 @@ from temporalio.exceptions import (
     ApplicationError,
     ChildWorkflowError,
     FailureError,
-    WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
@@ -35,29 +35,25 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.protection import AgentNews, ProtectionStatus, StandbyNews
     from dumont.domain.report import Consequence, consequence, moved_home, why_unusable
     from dumont.temporal.failures import error_of
-    from dumont.temporal.ids import (
-        failover_workflow_id,
-        retire_workflow_id,
-    )
+    from dumont.temporal.ids import failover_workflow_id
     from dumont.temporal.queues import PROVIDER_GCP, PROVIDER_VAST
     from workflows.chronicle import Chronicle
     from workflows.comeback import COMES_BACK, STARTS_AGAIN, Comeback
     from workflows.end_instances import end_everything
-    from workflows.failover import (
+    from workflows.failover import Failover
+    from workflows.failover_messages import (
         DrillRequest,
         FailBackRequest,
-        Failover,
         FailoverInput,
         FailoverProgress,
         FailoverResult,
-        Former,
         Outcome,
     )
     from workflows.protection_axis import ProtectionAxis
     from workflows.provision import LostInstance
     from workflows.renting import provisioned
-    from workflows.rest import HibernateRequest, Rest, WakeRequest
-    from workflows.retire import Retire, Retired, RetireInput
+    from workflows.rest import HibernateRequest, Rest, WakeRequest, why_stay_awake
+    from workflows.retire import Retired, retire
     from workflows.standby_peer import StandbyPeer
 
 
@@ -102,9 +98,10 @@ class Machine:
         self._last_reports: dict[str, InstanceReport] = {}
         self._last_guard: AgentNews | None = None
         """What was said last of each instance, and by the guard, during the failover under way."""
-        self._standby = StandbyPeer(input.spec, input.timing, self._life)
-        self._comeback = Comeback(input.spec, input.timing, self._life)
-        self._rest = Rest(input.spec, input.timing, self._life, self._standby)
+        common = (input.spec, input.timing, self._life)
+        self._standby = StandbyPeer(*common)
+        self._comeback = Comeback(*common)
+        self._rest = Rest(*common, self._protection, self._standby, self._comeback)
         self._wanted: HibernateRequest | WakeRequest | None = None
         """What somebody asked for last of sleeping and waking."""
 
@@ -129,6 +126,11 @@ class Machine:
                     if workflow.patched(_STUCK_TELLS_STANDBY):
                         await self._keep_standby_told()
                     await self._next_try()
+                case MachinePhase.HIBERNATED if self._state.standby is not None:
+                    # Started again from its record: what it rested in has to go on.
+                    self._drill = self._rest.resumed()
+                    await self._keep_standby_told()
+                    await self._fail_over()
                 case MachinePhase.HIBERNATED:
                     await self._sleep()
                 case _:
@@ -194,7 +196,7 @@ class Machine:
 
     @hibernate.validator
     def _may_hibernate(self, request: HibernateRequest) -> None:
-        why = self._rest.why_not()
+        why = self._rest.why_not(request)
         if why is not None:
             raise ApplicationError(why, type="conflict")
 
@@ -206,9 +208,7 @@ class Machine:
 
     @wake.validator
     def _may_wake(self, request: WakeRequest) -> None:
-        if self._state.phase not in (
-            MachinePhase.HIBERNATING, MachinePhase.HIBERNATED, MachinePhase.WAKING,
-        ):  # fmt: skip
+        if not self._rest.may_wake():
             why = f"the machine does not hibernate: it is {self._state.phase.value}"
             raise ApplicationError(why, type="conflict")
 
@@ -321,13 +321,14 @@ class Machine:
         self._digest_reports()
         self._digest_inbox()
         wanted, self._wanted = self._wanted, None
-        if isinstance(wanted, HibernateRequest) and self._rest.why_not() is None:
-            await self._rest.hibernate(wanted, changed_mind=self._has_changed_its_mind)
+        if isinstance(wanted, HibernateRequest) and self._rest.why_not(wanted) is None:
+            self._drill = await self._rest.hibernate(
+                wanted, why_no_more=lambda: why_stay_awake(self._wanted, self._inbox, self._state)
+            )
+            if self._drill is not None:
+                self._on_standby(self._drill.cause)
         if self._drill is not None and self._state.phase is MachinePhase.RUNNING:
             self._on_standby(f"a drill of {self._drill.actor}", kind=EventKind.DRILL)
-
-    def _has_changed_its_mind(self) -> bool:
-        return self._state.stopping or isinstance(self._wanted, WakeRequest)
 
     async def _sleep(self) -> None:
         """Hibernated: until somebody wakes it, or ends it. What its former bodies say is history."""
@@ -350,12 +351,16 @@ class Machine:
         except (ChildWorkflowError, asyncio.CancelledError) as failure:
             if self._state.stopping:
                 return
-            if self._state.standby is None:
+            if self._state.standby is None and drill is not None and drill.rest:
+                await self._rest.without_standby()
+            elif self._state.standby is None:
                 self._comeback.lost_both()
             elif drill is not None:
-                why = f"the drill did not begin: {error_of(failure).message}"
+                what = "not hibernated" if drill.rest else "the drill did not begin"
+                why = f"{what}: {error_of(failure).message}"
                 assert self._state.instance is not None
                 self._running(self._state.instance, why, kind=EventKind.ALERT)
+                await self._rest.forget_snapshot()
             elif is_cancelled_exception(failure):
                 raise
             else:
@@ -398,12 +403,24 @@ class Machine:
 
     async def _accompany(self, failover: ChildWorkflowHandle[Failover, FailoverResult]) -> None:
         """Until it ends or its standby is gone, show how far it is, and pass on what it must know."""
+        woken = False
         while True:
             await workflow.wait_condition(
-                lambda: failover.done() or bool(self._reports) or bool(self._inbox)
+                lambda: (
+                    failover.done()
+                    or bool(self._reports)
+                    or bool(self._inbox)
+                    or isinstance(self._wanted, WakeRequest)
+                )
             )
             if failover.done():
                 return
+            if isinstance(self._wanted, WakeRequest):
+                wanted, self._wanted = self._wanted, None
+                if not woken:
+                    woken = True
+                    self._life.note(EventKind.WAKING, f"{wanted.actor} woke it")
+                    await failover.signal(Failover.wake)
             reports, self._reports = self._reports, []
             with suppress(FailureError):  # it may have ended just now
                 for report in reports:
@@ -454,8 +471,11 @@ class Machine:
             summary,
             kind=EventKind.FALSE_ALARM if healed else EventKind.FAILED_BACK,
         )
+        await self._rest.forget_snapshot()
         for former in formers:
-            await self._retire(former, to=result.home, at_once=drill is not None)
+            await retire(
+                self._spec, self._timing, former, to=result.home, at_once=drill is not None
+            )
         self._hear_again(result)
 
     def _hear_again(self, result: FailoverResult) -> None:
@@ -467,23 +487,6 @@ class Machine:
         handed_back = news is not None and news.guard is not None and not news.guard.held
         if news is not None and handed_back and result.outcome is not Outcome.HEALED:
             self._inbox.append(news)
-
-    async def _retire(self, former: Former, *, to: ActiveInstance, at_once: bool) -> None:
-        """What only the former instance has is rescued, then it is ended, whatever we do."""
-        with suppress(WorkflowAlreadyStartedError):
-            await workflow.start_child_workflow(
-                Retire.run,
-                RetireInput(
-                    spec=self._spec,
-                    former=former.instance,
-                    epoch=former.epoch,
-                    take_to=to.ssh,
-                    within_s=0.0 if at_once else self._timing.rescue_s,
-                    confirm_s=self._timing.gone_confirm_s,
-                ),
-                id=retire_workflow_id(former.instance.label),
-                parent_close_policy=ParentClosePolicy.ABANDON,
-            )
 
     async def _keep_standby_told(self) -> None:
         await self._pass_on_preemption()
@@ -530,13 +533,14 @@ class Machine:
             next_try_at=None,
         )
         home, standby = self._state.instance, self._state.standby
-        ends = [self._end_all(home.instance_id if home else None, PROVIDER_VAST)]
+        end = partial(end_everything, self._spec, confirm_s=self._timing.gone_confirm_s)
+        ends = [end(known=home.instance_id if home else None, queue=PROVIDER_VAST)]
         if self._spec.protection is not None:
             if not workflow.patched(_BOTH_END_TOGETHER):
                 await ends.pop()
             # Its workflow rents nothing any more; what it has rented is ended here.
             await self._standby.release()
-            ends.append(self._end_all(standby.instance_id if standby else None, PROVIDER_GCP))
+            ends.append(end(known=standby.instance_id if standby else None, queue=PROVIDER_GCP))
         await asyncio.gather(*ends)
         self._life.move(
             MachinePhase.DESTROYED,
@@ -545,10 +549,6 @@ class Machine:
             instance=None,
             **({"standby": None} if standby is not None else {}),
         )
-
-    async def _end_all(self, known: str | None, queue: str) -> None:
-        confirm_s = self._timing.gone_confirm_s
-        await end_everything(self._spec, known=known, queue=queue, confirm_s=confirm_s)
 
     # News -------------------------------------------------------------------------------------
 
@@ -582,6 +582,8 @@ class Machine:
         for news in inbox:
             match news:
                 case AgentNews():
+                    if self._rest.is_woken_by(news):
+                        self._wanted = WakeRequest(actor="somebody on its standby")
                     redirected = self._protection.hear_agent(news)
                     able = self._protection.why_no_failover() is None
                     if redirected is not None and able and self._drill is None:

@@ -18,7 +18,14 @@ with workflow.unsafe.imports_passed_through():
         StandbyNews,
     )
     from workflows.chronicle import Chronicle
-    from workflows.failover import FailoverProgress
+    from workflows.failover_messages import RESTING, FailoverProgress
+
+
+_LIVING_ON_STANDBY = (
+    MachinePhase.ON_STANDBY,
+    MachinePhase.REPLACING,
+    MachinePhase.HIBERNATED,
+)
 
 
 class ProtectionAxis:
@@ -60,8 +67,11 @@ class ProtectionAxis:
                 and self._life.state.standby is not None
                 and news.standby.instance_id == self._life.state.standby.instance_id
             )
+            lost = self._life.state.standby
             self._life.change(
                 standby=news.standby,
+                # Whatever comes next counts on from the highest number there was.
+                standbys_used=max(self._life.state.standbys_used, lost.number if lost else 0),
                 mirrored=complete or news.whole or (same and self._life.state.mirrored),
             )
         if news.kept != self._life.state.kept_standby:
@@ -73,10 +83,14 @@ class ProtectionAxis:
         if progress.number != self._life.state.failovers or self._life.state.stopping:
             return
         phase = MachinePhase.REPLACING if progress.replacing else self._life.state.phase
-        if self._life.state.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING):
+        resting = progress.step == RESTING
+        if resting:
+            phase = MachinePhase.HIBERNATED
+        if self._life.state.phase in _LIVING_ON_STANDBY:
             self._life.move(
                 phase,
                 progress.summary,
+                kind=EventKind.HIBERNATED if resting else None,
                 epoch=max(progress.epoch, self._life.state.epoch),
                 generations_used=max(progress.generation, self._life.state.generations_used),
             )

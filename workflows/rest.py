@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ChildWorkflowError, is_cancelled_exception
@@ -14,18 +14,22 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.errors import Conflict, DumontError
     from dumont.domain.events import EventKind
     from dumont.domain.instances import Message
-    from dumont.domain.machine import MachinePhase, MachineSpec, Timing
-    from dumont.domain.protection import ProtectionStatus
+    from dumont.domain.machine import MachinePhase, MachineSpec, MachineState, Timing
+    from dumont.domain.protection import AgentNews, Asleep, ProtectionStatus
     from dumont.domain.snapshots import SnapshotRecord
     from dumont.temporal.failures import error_of
     from dumont.temporal.ids import run_workflow_id
     from dumont.temporal.queues import PROVIDER_GCP, PROVIDER_VAST
     from workflows.chronicle import Chronicle
+    from workflows.comeback import Comeback
     from workflows.end_instances import end_everything
+    from workflows.failover_messages import DrillRequest
     from workflows.options import ASK_STORE
+    from workflows.protection_axis import ProtectionAxis
     from workflows.snapshots import Snapshot, SnapshotInput
     from workflows.standby_peer import StandbyPeer
 
+_RESTING = (MachinePhase.HIBERNATING, MachinePhase.HIBERNATED, MachinePhase.WAKING)
 _LOOKS = 4
 """Snapshots in a row before somebody who goes on writing keeps the machine awake."""
 
@@ -35,12 +39,31 @@ class HibernateRequest(Message):
 
     actor: str = "the owner"
     reason: str = ""
+    standby: Asleep | None = None
+    """What becomes of its standby; None: as its policy says."""
 
 
 class WakeRequest(Message):
     """Argument of the update `wake`."""
 
     actor: str = "the owner"
+
+
+def why_stay_awake(
+    wanted: HibernateRequest | WakeRequest | None, inbox: Sequence[object], state: MachineState
+) -> str | None:
+    """What has happened on the way to sleep that takes precedence; None: nothing.
+
+    Args:
+        wanted: What was asked for last and not yet taken up.
+        inbox: What was said and not yet taken in.
+        state: The machine's.
+    """
+    if state.stopping or isinstance(wanted, WakeRequest):
+        return "somebody wants to use it"
+    if any(isinstance(news, AgentNews) and news.is_redirect for news in inbox):
+        return "the GPU was lost meanwhile, and people may work on the standby"
+    return None
 
 
 class Rest:
@@ -50,33 +73,73 @@ class Rest:
         spec: Whose machine it is.
         timing: How patient it is.
         life: Its state and events.
+        protection: How safe its workspace is.
         standby: The workflow that keeps its standby.
+        comeback: Knows its newest snapshot.
     """
 
     def __init__(
-        self, spec: MachineSpec, timing: Timing, life: Chronicle, standby: StandbyPeer
+        self,
+        spec: MachineSpec,
+        timing: Timing,
+        life: Chronicle,
+        protection: ProtectionAxis,
+        standby: StandbyPeer,
+        comeback: Comeback,
     ) -> None:
         self._spec = spec
         self._timing = timing
         self._life = life
+        self._protection = protection
         self._standby = standby
+        self._comeback = comeback
 
-    def why_not(self) -> str | None:
+    def why_not(self, request: HibernateRequest) -> str | None:
         """Why the machine cannot hibernate now; None when it can."""
         state = self._life.state
         if state.phase is not MachinePhase.RUNNING:
             return f"the machine is {state.phase.value}"
         if state.retiring:
             return "a former instance is still looked through for files that only it has"
-        return None
+        return self._protection.why_no_drill() if self.keeps_standby(request) else None
+
+    def keeps_standby(self, request: HibernateRequest) -> bool:
+        """Whether it shall rest on its standby, where people can still work.
+
+        Where only its policy says so, a standby that has not everything is no reason to go on paying for
+        a GPU: it is given back like the rest.
+        """
+        policy = self._spec.protection
+        if policy is None:
+            return False
+        if request.standby is not None:
+            return request.standby is Asleep.KEEP
+        return policy.asleep is Asleep.KEEP and self._protection.why_no_drill() is None
+
+    def may_wake(self) -> bool:
+        """Whether it sleeps, is on its way to, or wakes."""
+        phase = self._life.state.phase
+        on_standby = phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING)
+        return phase in _RESTING or (on_standby and self._life.state.restoring is not None)
+
+    def is_woken_by(self, news: AgentNews) -> bool:
+        """Whether somebody on its standby wants a GPU."""
+        state = self._life.state
+        standby = state.standby.instance_id if state.standby is not None else None
+        said = news.guard is not None and news.guard.wake and news.instance_id == standby
+        return said and news.epoch == state.epoch and state.phase is MachinePhase.HIBERNATED
 
     async def hibernate(
-        self, request: HibernateRequest, *, changed_mind: Callable[[], bool]
-    ) -> None:
+        self, request: HibernateRequest, *, why_no_more: Callable[[], str | None]
+    ) -> DrillRequest | None:
         """Keep everything, see that it is whole, and only then give back what is rented.
 
         Whatever fails before that leaves the machine running, and says so.
+
+        Returns:
+            The failover without an end in which it rests, when its standby stays.
         """
+        keeps_standby = self.keeps_standby(request)
         self._life.move(
             MachinePhase.HIBERNATING,
             f"{request.actor} asked for it" + (f": {request.reason}" if request.reason else ""),
@@ -84,20 +147,25 @@ class Rest:
         )
         try:
             kept = await self._kept()
-            if changed_mind():
-                raise Conflict("somebody wants to use it")
+            no_more = why_no_more()
+            if no_more is not None:
+                raise Conflict(no_more)
             await self._set_pin(kept.snapshot_id, pinned=True)
         except (ActivityError, ChildWorkflowError, DumontError) as failure:
             if is_cancelled_exception(failure):
                 raise
             why = f"not hibernated: {error_of(failure).message}"
             self._life.move(MachinePhase.RUNNING, why, kind=EventKind.ALERT)
-            return
-        if changed_mind():
+            return None
+        no_more = why_no_more()
+        if no_more is not None:
             await self.awake(kept.snapshot_id)
-            self._life.move(MachinePhase.RUNNING, "not hibernated: somebody wants to use it")
-            return
+            why = f"not hibernated: {no_more}"
+            self._life.move(MachinePhase.RUNNING, why, kind=EventKind.READY)
+            return None
         self._life.change(restoring=kept.snapshot_id)
+        if keeps_standby:
+            return DrillRequest(actor=request.actor, rest=True)
         await self._give_back()
         standby = self._life.state.standby
         self._life.move(
@@ -112,6 +180,53 @@ class Rest:
             protection_reason="hibernated",
             standbys_used=standby.number if standby else self._life.state.standbys_used,
         )
+        return None
+
+    def resumed(self) -> DrillRequest:
+        """The rest of a machine whose workflow was started again: its GPU is ended already."""
+        return DrillRequest(flush=False, rest=True)
+
+    async def without_standby(self) -> None:
+        """The standby that it rested on is gone, with its disk: its newest snapshot is what there is."""
+        state = self._life.state
+        newest = await self._comeback.newest_snapshot()
+        kept = state.restoring
+        if isinstance(newest, SnapshotRecord) and newest.snapshot_id != kept:
+            kept = await self._rather(newest.snapshot_id, instead_of=kept)
+        await self._standby.release()
+        await self._end(None, PROVIDER_GCP)  # another may have been rented meanwhile
+        self._life.move(
+            MachinePhase.HIBERNATED,
+            f"its standby is gone; its files are in snapshot {kept}",
+            kind=EventKind.ALERT,
+            instance=None,
+            standby=None,
+            mirrored=False,
+            kept_standby=None,
+            standbys_used=state.standbys_used + 1,  # the one that may have been rented meanwhile
+            restoring=kept,
+            protection=ProtectionStatus.UNPROTECTED,
+            protection_reason="hibernated",
+        )
+
+    async def _rather(self, newer: str, *, instead_of: str | None) -> str | None:
+        """What was done on the standby is in the newer one: that is what no rule may delete now."""
+        try:
+            await self._set_pin(newer, pinned=True)
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            return instead_of
+        if instead_of is not None:
+            await self.awake(instead_of)
+        return newer
+
+    async def forget_snapshot(self) -> None:
+        """A machine that rested on its standby has a GPU with its files: it needs no snapshot for that."""
+        kept = self._life.state.restoring
+        if kept is not None:
+            self._life.change(restoring=None)
+            await self.awake(kept)
 
     def wake(self, request: WakeRequest) -> None:
         """Begin to come back: what is rented next gets the files of the snapshot."""

@@ -20,12 +20,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.takeover import Rescue, Rescued, TakeoverActivities
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import InstanceState, Message, SshAddress
-    from dumont.domain.machine import ActiveInstance, MachineSpec
+    from dumont.domain.machine import ActiveInstance, MachineSpec, Timing
     from dumont.domain.takeover import ProviderView
     from dumont.temporal.failures import error_of
-    from dumont.temporal.ids import end_workflow_id, machine_workflow_id
+    from dumont.temporal.ids import end_workflow_id, machine_workflow_id, retire_workflow_id
     from dumont.temporal.queues import PROVIDER_VAST
     from workflows.end_instances import EndInput, EndInstances
+    from workflows.failover_messages import Former
     from workflows.options import MUST, ONCE, RECORD
 
 _SAYS_UNREACHED = "a former instance that was never reached is told of"
@@ -46,6 +47,34 @@ class RetireInput(Message):
     within_s: float
     """How long to wait for it to be reachable."""
     confirm_s: float = 30.0
+
+
+async def retire(
+    spec: MachineSpec, timing: Timing, former: Former, *, to: ActiveInstance, at_once: bool
+) -> None:
+    """Have a former instance do its last service and be ended, whatever its machine does meanwhile.
+
+    Args:
+        spec: Whose it was.
+        timing: How patient the machine is.
+        former: The instance.
+        to: What has the workspace now.
+        at_once: Nothing is to be waited for.
+    """
+    with suppress(WorkflowAlreadyStartedError):
+        await workflow.start_child_workflow(
+            Retire.run,
+            RetireInput(
+                spec=spec,
+                former=former.instance,
+                epoch=former.epoch,
+                take_to=to.ssh,
+                within_s=0.0 if at_once else timing.rescue_s,
+                confirm_s=timing.gone_confirm_s,
+            ),
+            id=retire_workflow_id(former.instance.label),
+            parent_close_policy=ParentClosePolicy.ABANDON,
+        )
 
 
 class Retired(Message):

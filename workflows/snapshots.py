@@ -162,6 +162,10 @@ class RestoreInput(Message):
     total_bytes: int | None = None
     onto: Body | None = None
     """This body, which nobody has used yet; otherwise the one that people are on now."""
+    small_only: bool = False
+    """Only what a shell needs: folders, links and small files."""
+    keep_changed: bool = False
+    """What people have changed since the restore began is theirs."""
 
 
 @workflow.defn
@@ -193,12 +197,18 @@ class RestoreSnapshot:
                 folder=input.folder,
                 total_files=input.total_files,
                 total_bytes=input.total_bytes,
+                small_only=input.small_only,
+                keep_changed=input.keep_changed,
             ),
             summary=f"{body.name}: {input.snapshot_id} to its {body.role.value}",
             **TRANSFER,
         )
         where = f"workspace/{done.folder}" if done.folder else "the workspace"
         problems = f"; NOT restored: {done.problems[0]}" if done.problems else ""
+        if done.kept:
+            problems += f"; {done.kept:,} that people have changed meanwhile are left as they are"
+        if input.small_only:
+            return done
         await _tell(
             input.machine_id,
             EventKind.RESTORED,

@@ -123,6 +123,10 @@ class Standby:
         """The machine lives on another instance, or people work on the standby now."""
         if now.epoch >= self._now.epoch:
             self._now = now
+            if self._released:
+                # Its machine woke before it had ended: what it had is given back, so it begins anew.
+                self._released, self._standby, self._kept = False, None, None
+                self._mirrored_epoch, self._whole = 0, False
 
     @workflow.signal
     def instance_changed(self, report: InstanceReport) -> None:
@@ -136,7 +140,7 @@ class Standby:
 
     @workflow.signal
     def release(self) -> None:
-        """The machine is destroyed; it ends the VM itself."""
+        """The machine is destroyed or gives its standby back; it ends the VM itself."""
         self._released = True
 
     # A life -----------------------------------------------------------------------------------

@@ -46,6 +46,13 @@ class StandbyPeer:
         if now == self._told:
             return
         self._told = now
+        # One that was released may be at its end: it hears this, or there is room for another.
+        while not (await self._started(now) or await self.tell("primary_is", now)):
+            pass
+
+    async def _started(self, now: PrimaryIs) -> bool:
+        """Start its workflow; False: there is one."""
+        state = self._life.state
         try:
             await workflow.start_child_workflow(
                 Standby.run,
@@ -61,15 +68,18 @@ class StandbyPeer:
                 static_summary=f"standby of {self._spec.name}",
             )
         except WorkflowAlreadyStartedError:
-            await self.tell("primary_is", now)
+            return False
+        return True
 
     async def release(self) -> None:
         """The machine gives its standby back, or is destroyed: it ends the VM itself."""
         self._told = None
         await self.tell("release")
 
-    async def tell(self, what: str, *args: object) -> None:
-        """Send it a signal; where there is none, or it has ended, nobody needs to know."""
+    async def tell(self, what: str, *args: object) -> bool:
+        """Send it a signal; False: there is none, or it has ended."""
         standby_id = standby_workflow_id(self._spec.machine_id)
         with suppress(FailureError):
             await workflow.get_external_workflow_handle(standby_id).signal(what, *args)
+            return True
+        return False

@@ -16,7 +16,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dumont.agent import authority, guard_commands, guard_keys, guard_receivers, guard_texts, notify
+from dumont.agent import (
+    authority,
+    guard_commands,
+    guard_keys,
+    guard_receivers,
+    guard_texts,
+    hook,
+    notify,
+)
 from dumont.agent import sessions as logins
 from dumont.agent.authority import AuthorityFile, State
 from dumont.agent.context import timestamp
@@ -94,6 +102,8 @@ class Guard:
         self._config: EndpointConfig = context.config.endpoint
         self._revive_s = _REVIVE_S[0]
         self._published: dict[str, Any] = {}
+        self._wake_epoch: int | None = None
+        """The epoch under which somebody here asked for a GPU."""
 
     def run(self) -> None:
         """See `run`."""
@@ -101,6 +111,7 @@ class Guard:
         guard_commands.register(self)
         self.context.on_reload = self.reload
         notify.install_login_line(self.paths)
+        hook.install_command(self.paths, self.log, hook.WAKE)
         self._reconcile()
         self.link.start()
         self.preemption.start()
@@ -196,6 +207,19 @@ class Guard:
         pid = self.look.pid if self.look is not None else None
         return logins.find(sshd=self.endpoint.own_sshd(), haproxy_pid=pid)
 
+    def ask_for_gpu(self) -> None:
+        """Somebody on the standby of a hibernating machine wants a GPU.
+
+        Raises:
+            AgentError: Code `conflict`: the machine does not hibernate.
+        """
+        with self.lock:
+            state = self.file.read()
+            if not guard_texts.rests(state):
+                raise AgentError("this machine does not hibernate", code="conflict")
+            self._wake_epoch = state.epoch
+        self.publish()
+
     def told(self, text: str) -> None:
         """Tell the people who are here now, and the control plane."""
         name = self.context.config.name
@@ -213,12 +237,16 @@ class Guard:
             "endpoint_sessions": None if look is None else look.sessions,
             "standby_sessions": self.custody.standby_sessions(),
             "preempting": self.preemption.preempting,
+            "wake": state is not None and guard_texts.rests(state) and self._is_woken(state),
         }
         if state is None:
             return {**shown, "authority": None, "epoch": None, "cause": guard_texts.UNKNOWN}
         names = ("authority", "epoch", "held", "since", "cause", "written", "redirects")
         more = ("false_alarms", "quiesced", "redirect", "forced", "host", "port")
         return {**{name: getattr(state, name) for name in names + more}, **shown}
+
+    def _is_woken(self, state: State) -> bool:
+        return self._wake_epoch == state.epoch
 
     def publish(self) -> None:
         """Tell the control plane what changed; nothing when nothing did."""
@@ -231,7 +259,8 @@ class Guard:
         )
         self._published = shown
         self.context.publish("guard", shown, now=urgent)
-        self.context.tell(guard_texts.status(self.context.config.name, self.state))
+        woken = self.state is not None and self._is_woken(self.state)
+        self.context.tell(guard_texts.status(self.context.config.name, self.state, woken=woken))
 
     # Inside -----------------------------------------------------------------------------------
 

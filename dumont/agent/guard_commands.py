@@ -32,7 +32,7 @@ _NOTICE_S = 0.3
 def register(guard: Guard) -> None:
     """Serve them from now on."""
     commands = _Commands(guard)
-    for name in ("redirect", "fence", "sessions", "quiesce", "unquiesce"):
+    for name in ("redirect", "fence", "sessions", "quiesce", "unquiesce", "wake"):
         guard.context.control.register(name, getattr(commands, name))
     guard.context.control.register("hand-back", commands.hand_back)
 
@@ -74,6 +74,11 @@ class _Commands:
                 guard.file.create(state)
             guard.settle(state)
         guard.publish()
+        return self._answer()
+
+    def wake(self, _: dict[str, Any], __: Say) -> dict[str, Any]:
+        """Ask for a GPU. The control plane hears of it with the next heartbeat, which is sent now."""
+        self._guard.ask_for_gpu()
         return self._answer()
 
     def sessions(self, _: dict[str, Any], __: Say) -> dict[str, Any]:

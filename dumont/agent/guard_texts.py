@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown: the authority file is missing or damaged"
 
 
-def status(name: str, state: State | None) -> str:
+RESTS = "the machine hibernates"
+"""How the cause of a redirect begins that is no failover: no GPU is rented until somebody asks."""
+
+
+def rests(state: State) -> bool:
+    """Whether the machine hibernates on this standby."""
+    return state.authority == authority.STANDBY and state.cause.startswith(RESTS)
+
+
+def status(name: str, state: State | None, *, woken: bool = False) -> str:
     """For `~/.dumont/status` and at login."""
     if state is None:
         return f"{name}: this is its standby. Who may write is unknown; the mirror is stopped."
@@ -29,6 +38,10 @@ def status(name: str, state: State | None) -> str:
     ]
     if state.quiesced:
         lines.append("You are being moved to a GPU now: connect again in a moment.")
+    elif rests(state) and not woken:
+        lines.append(
+            "No GPU is rented. `dumont-wake` asks for one; what you change here goes with you."
+        )
     elif state.held:
         lines.append("A GPU is being prepared. What you change here goes with you.")
     else:

@@ -25,22 +25,33 @@ if TYPE_CHECKING:
     from dumont.agent.flush import Barrier
     from dumont.agent.paths import Paths
 
+FLUSH = ("dumont-flush", "flush", "Returns when everything written so far is on the standby.")
+KEEP_ALIVE = (
+    "dumont-keep-alive",
+    "keep-alive",
+    "Leaves this machine up for a time, however idle: dumont-keep-alive 2h (0 withdraws).",
+)
+WAKE = ("dumont-wake", "wake", "Asks for a GPU while this machine hibernates on its standby.")
+"""Name, command of the agent, and what it is for."""
 _LOOK_EVERY_S = 0.2
 _REQUEST = re.compile(r"[A-Za-z0-9._-]{1,100}\.request")
 
 
-def install_command(paths: Paths, log: logging.Logger) -> None:
-    """Install `dumont-flush`, best where every shell finds it."""
+def install_command(
+    paths: Paths, log: logging.Logger, command: tuple[str, str, str] = FLUSH
+) -> None:
+    """Install a command for people and their programs, best where every shell finds it."""
+    name, words_of_agent, purpose = command
     places = [paths.home / ".local/bin"]
     if paths.is_system_account:
         from pathlib import Path
 
         places.insert(0, Path("/usr/local/bin"))
-    words = [f"{name}={value}" for name, value in program_environment().items()]
-    line = shlex.join(["env", f"HOME={paths.home}", *words, *program(), "flush"])
-    script = f'#!/bin/sh\n# Returns when everything written so far is on the standby.\nexec {line} "$@"\n'
+    words = [f"{key}={value}" for key, value in program_environment().items()]
+    line = shlex.join(["env", f"HOME={paths.home}", *words, *program(), words_of_agent])
+    script = f'#!/bin/sh\n# {purpose}\nexec {line} "$@"\n'
     for place in places:
-        target = place / "dumont-flush"
+        target = place / name
         try:
             if store.read_text(target) == script:
                 return
@@ -48,7 +59,7 @@ def install_command(paths: Paths, log: logging.Logger) -> None:
             store.write_text(target, script, mode=0o755)
             return
         except OSError as error:
-            log.warning("dumont-flush: %s", error)
+            log.warning("%s: %s", name, error)
 
 
 class Hook:

@@ -54,7 +54,10 @@ def phase(machine: MachineView) -> Text:
 def protection(machine: MachineView) -> Text:
     """How safe the work is: `protected 0.1 s` names the lag, where it was measured just now."""
     seen = machine.protection
-    if machine.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING):
+    asleep = machine.phase is MachinePhase.HIBERNATED
+    if asleep and machine.standby is None:
+        return Text("in the object store", style="blue")
+    if asleep or machine.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING):
         return Text("on the standby alone", style="yellow")
     if machine.phase in (MachinePhase.DESTROYING, MachinePhase.DESTROYED):
         return Text(UNKNOWN)

@@ -39,6 +39,10 @@ class EventKind(StrEnum):
     HIBERNATING = "machine.hibernating"
     HIBERNATED = "machine.hibernated"
     WAKING = "machine.waking"
+    USABLE = "machine.usable"
+    HOURS = "machine.working_hours"
+    IDLE_WARNING = "idle.warning"
+    IDLE_WITHDRAWN = "idle.withdrawn"
     SNAPSHOT_TAKEN = "snapshot.taken"
     SNAPSHOT_FAILED = "snapshot.failed"
     RESTORED = "workspace.restored"
@@ -47,6 +51,9 @@ class EventKind(StrEnum):
     DESTROYED = "machine.destroyed"
     RECONCILE_ADOPTED = "reconcile.adopted"
     RECONCILE_ENDED = "reconcile.ended"
+    LEFTOVER_FOUND = "leftover.found"
+    LEFTOVER_ENDED = "leftover.ended"
+    BUDGET = "budget.act"
     ALERT = "alert"
 
 

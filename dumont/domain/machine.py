@@ -28,7 +28,7 @@ class MachinePhase(StrEnum):
     HIBERNATING = "hibernating"
     """Its workspace is being kept and verified; then what it rents is ended."""
     HIBERNATED = "hibernated"
-    """Nothing is rented; its workspace is in the object store."""
+    """No GPU is rented; its workspace is in the object store, and on the standby if that was kept."""
     WAKING = "waking"
     """A GPU is being rented and gets the workspace back."""
     DESTROYING = "destroying"
@@ -54,9 +54,16 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
         }
     ),
     MachinePhase.HIBERNATING: frozenset(
-        {MachinePhase.HIBERNATED, MachinePhase.RUNNING, MachinePhase.DESTROYING}
+        {
+            MachinePhase.HIBERNATED,
+            MachinePhase.RUNNING,
+            MachinePhase.ON_STANDBY,
+            MachinePhase.DESTROYING,
+        }
     ),
-    MachinePhase.HIBERNATED: frozenset({MachinePhase.WAKING, MachinePhase.DESTROYING}),
+    MachinePhase.HIBERNATED: frozenset(
+        {MachinePhase.WAKING, MachinePhase.REPLACING, MachinePhase.DESTROYING}
+    ),
     MachinePhase.WAKING: frozenset(
         {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
     ),
@@ -64,6 +71,7 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
         {
             MachinePhase.REPLACING,
             MachinePhase.RUNNING,
+            MachinePhase.HIBERNATED,
             MachinePhase.STUCK,
             MachinePhase.DESTROYING,
         }
@@ -192,7 +200,27 @@ class MachineState(Message):
     """Labels of former instances that are kept until what only they have is rescued."""
     kept_standby: str | None = None
     """Label of a lost standby whose disk is kept until another one has everything."""
+    usable: str | None = None
+    """Label of the instance that people may work on although its big files are still coming back."""
     restoring: str | None = None
     """The snapshot that the next instance gets its files from, until it has them all."""
     standbys_used: int = 0
     """The highest number of a standby that was given back; the next one counts on."""
+
+    @property
+    def lives_on_standby(self) -> bool:
+        """Whether the standby is what people work on, with or without a GPU on its way."""
+        resting = self.phase is MachinePhase.HIBERNATED and self.standby is not None
+        return resting or self.phase in (MachinePhase.ON_STANDBY, MachinePhase.REPLACING)
+
+    @property
+    def early_home(self) -> ActiveInstance | None:
+        """The instance that has its small files back, and is still getting the big ones."""
+        home, coming = self.instance, self.phase in (MachinePhase.WAKING, MachinePhase.PROVISIONING)
+        early = coming and self.restoring is not None
+        return home if early and home is not None and home.label == self.usable else None
+
+    @property
+    def gpu(self) -> ActiveInstance | None:
+        """The instance that is rented for it, as far as is known; None once it has given it back."""
+        return None if self.phase is MachinePhase.HIBERNATED else self.instance

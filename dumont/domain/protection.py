@@ -46,6 +46,15 @@ class Failback(StrEnum):
     ON_COMMAND = "on_command"
 
 
+class Asleep(StrEnum):
+    """What becomes of the standby of a machine that hibernates."""
+
+    END = "end"
+    """It is given back as well: nothing is rented."""
+    KEEP = "keep"
+    """It stays: a shell with every file, for the price of a small VM."""
+
+
 class ProtectionPolicy(Message):
     """What the owner wants of protection."""
 
@@ -54,6 +63,7 @@ class ProtectionPolicy(Message):
     failback: Failback = Failback.WHEN_IDLE
     excludes: tuple[str, ...] = Field(default=(), max_length=100)
     """rsync patterns that are not mirrored."""
+    asleep: Asleep = Asleep.END
 
     @field_validator("excludes")
     @classmethod
@@ -124,6 +134,8 @@ class GuardReport(Message):
     standby_sessions: int | None = None
     preempting: bool = False
     quiesced: bool = False
+    wake: bool = False
+    """Somebody on the standby of a hibernating machine asks for a GPU."""
     host: str | None = None
     """Where the primary is, as far as it knows."""
     port: int | None = None
@@ -156,6 +168,11 @@ class AgentNews(Message):
     """When we received it."""
     protection: ProtectionReport | None = None
     guard: GuardReport | None = None
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether a guard says that people are on the standby now."""
+        return self.guard is not None and self.guard.authority is Authority.STANDBY
 
 
 class Barrier(Message):

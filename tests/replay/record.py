@@ -22,7 +22,7 @@ from tests.support.fakes import offer
 from tests.workflows import test_failover as failovers
 from tests.workflows.conftest import TIMING, Stage, now, on_stage, spec
 from tests.workflows.test_news_and_idleness import report
-from workflows.failover import DrillRequest
+from workflows.failover_messages import DrillRequest
 from workflows.machine import Machine
 from workflows.reconcile import Reconcile, ReconcileInput
 from workflows.rest import HibernateRequest, WakeRequest

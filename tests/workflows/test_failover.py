@@ -22,7 +22,7 @@ from dumont.domain.protection import (
 )
 from tests.support.fakes import offer
 from tests.workflows.conftest import Stage, report, spec
-from workflows.failover import DrillRequest, FailBackRequest
+from workflows.failover_messages import DrillRequest, FailBackRequest
 from workflows.machine import Machine
 
 Handle = WorkflowHandle[Machine, MachineState]

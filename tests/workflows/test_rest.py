@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from dumont.domain.errors import DependencyUnavailable, StorageError
+from dumont.domain.errors import DependencyUnavailable, NotReady, StorageError
 from dumont.domain.events import EventKind
+from dumont.domain.instances import InstanceState
 from dumont.domain.machine import MachinePhase
 from dumont.domain.snapshots import ChangeTotals, FileChange
 from dumont.ports import EngineOrder
+from tests.support.fakes import offer
 from tests.workflows.conftest import Stage
-from tests.workflows.test_failover import Handle, mirrored, start, when
+from tests.workflows.test_failover import Handle, cut, mirrored, start, when
 from workflows.machine import Machine
 from workflows.rest import HibernateRequest, WakeRequest
 
@@ -46,7 +48,7 @@ async def test_a_machine_hibernates_for_nothing_and_wakes_with_everything(stage:
     assert awake.instance is not None
     assert awake.generation == before.generation + 1
     assert awake.restoring is None
-    assert stage.engine.of("restore") == [awake.instance.ssh.host]
+    assert set(stage.engine.of("restore")) == {awake.instance.ssh.host}
     await when(stage, handle, lambda _: not _pinned(stage), "left to the rules again")
     await stage.destroy(handle)
     assert stage.cloud.alive() == []
@@ -164,6 +166,54 @@ async def test_a_wake_whose_restore_fails_tries_again_on_the_same_instance(stage
     assert stuck.next_try_at is not None
     await stage.until(handle, MachinePhase.RUNNING)
     assert len(stage.cloud.orders) == 2, "the GPU that was rented is not given up for it"
+    await stage.destroy(handle)
+
+
+async def test_a_gpu_that_is_lost_on_the_way_to_sleep_is_replaced(stage: Stage) -> None:
+    """People may be on the standby by then, and write what no snapshot has."""
+    handle, before = await start(stage)
+    stage.engine.takes_s = 0.5
+    await hibernate(handle)
+    state = await when(stage, handle, lambda s: s.phase is MachinePhase.HIBERNATING, "on its way")
+    await cut(stage, handle, before)
+    assert before.instance is not None
+    stage.cloud.set_state(before.instance.instance_id, InstanceState.STOPPED)
+    state = await when(stage, handle, lambda s: s.generation == 2, "on another GPU")
+    assert any("the GPU was lost meanwhile" in words for words in told(stage, EventKind.ALERT))
+    assert told(stage, EventKind.HIBERNATED) == []
+    assert state.standby == before.standby
+    await stage.destroy(handle)
+
+
+async def test_a_gpu_that_is_gone_cannot_be_kept(stage: Stage) -> None:
+    handle = await stage.start()
+    state = await stage.until(handle, MachinePhase.RUNNING)
+    assert state.instance is not None
+
+    def gone(host: str, order: EngineOrder) -> None:
+        raise NotReady("no route to host")
+
+    stage.engine.on_run = gone
+    await hibernate(handle)
+    state = await when(stage, handle, lambda s: "not hibernated" in s.reason, "told why")
+    assert "no route to host" in state.reason
+    assert len(stage.cloud.alive()) == 1, "whatever is left of it is not given up"
+    await stage.destroy(handle)
+
+
+async def test_a_wake_without_an_offer_waits_for_one(stage: Stage) -> None:
+    handle = await stage.start()
+    await stage.until(handle, MachinePhase.RUNNING)
+    await hibernate(handle)
+    asleep = await stage.until(handle, MachinePhase.HIBERNATED)
+    stage.cloud.offers = [offer(1, usd=0.9)]
+    await wake(handle)
+    stuck = await stage.until(handle, MachinePhase.STUCK)
+    assert stuck.next_try_at is not None
+    assert stuck.restoring == asleep.restoring, "its files are not forgotten meanwhile"
+    stage.cloud.offers = [offer(2, usd=0.2)]
+    await stage.until(handle, MachinePhase.RUNNING)
+    assert stage.engine.of("restore")
     await stage.destroy(handle)
 
 

@@ -35,6 +35,7 @@ _OPTIONS = {
     "enabled": "--no-protection",
     "failback": "--failback",
     "standby_type": "--standby-type",
+    "asleep": "--asleep",
     "standby_spot": "--standby-on-demand",
     "excludes": "--exclude",
 }
@@ -107,6 +108,14 @@ def up(
             "--standby-on-demand", help="A standby that its cloud does not take back, for more."
         ),
     ] = False,
+    asleep: Annotated[
+        str | None,
+        typer.Option(
+            "--asleep",
+            metavar="keep|end",
+            help="While it hibernates, keep its standby as a shell, or give it back (the default).",
+        ),
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,6 +157,7 @@ def up(
             failback=failback,
             standby_type=standby_type,
             standby_on_demand=standby_on_demand,
+            asleep=asleep,
             excludes=exclude,
         ),
     )
@@ -173,6 +183,7 @@ def _protection(
     failback: str | None,
     standby_type: str | None,
     standby_on_demand: bool,
+    asleep: str | None,
     excludes: list[str] | None,
 ) -> dict[str, object]:
     """What was said about protection; nothing leaves it to the server."""
@@ -185,6 +196,8 @@ def _protection(
         said["standby_type"] = standby_type
     if standby_on_demand:
         said["standby_spot"] = False
+    if asleep is not None:
+        said["asleep"] = asleep
     if excludes:
         said["excludes"] = excludes
     if off and said:
