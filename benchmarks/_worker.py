@@ -23,6 +23,8 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.accounts import AccountStatus
+from activities.budgets import BudgetActivities
 from activities.endings import Ended, EndTarget, Look
 from activities.instances import EnsureInstance, Rented, WaitUntilRunning
 from activities.market import RankOffers
@@ -31,10 +33,11 @@ from activities.records import RecordActivities
 from benchmarks._floor import Floor
 from benchmarks._machines import HOPELESS_USD
 from dumont.config import Settings
+from dumont.db.budgets import PostgresBudgets, spent_of_ledger
 from dumont.db.engine import Database
 from dumont.db.machine_store import PostgresMachineStore
 from dumont.domain.errors import NoCapacity
-from dumont.domain.instances import Instance, InstanceState, Rental, SshAddress
+from dumont.domain.instances import Instance, InstanceState, ProviderAccount, Rental, SshAddress
 from dumont.domain.ladder import AgentHello, Rung
 from dumont.domain.offers import Choice, Offer
 from dumont.ports import LadderRecord
@@ -44,6 +47,7 @@ from dumont.temporal.codec import CodecKey
 from dumont.temporal.failures import ErrorInterceptor
 from dumont.temporal.queues import PROVIDER_VAST
 from dumont.temporal.search_attributes import register_search_attributes
+from worker.compose_budgets import budgets_served
 from worker.roles import ControlActivities, control_worker, sandbox
 
 FLOOR_QUEUE: Final = "bench-floor"
@@ -77,6 +81,12 @@ class InstantProvider:
     def __init__(self, *, store: PostgresMachineStore, diary: Path | None) -> None:
         self._store = store
         self._diary = diary.open("a", buffering=1) if diary is not None else None
+
+    @activity.defn
+    async def account_status(self) -> list[AccountStatus]:
+        """Enough for everything."""
+        account = ProviderAccount(account_id="bench", credit_usd=1e6)
+        return [AccountStatus(provider="vast", account=account)]
 
     @activity.defn
     async def rank_offers(self, ask: RankOffers) -> list[Choice]:
@@ -144,10 +154,26 @@ async def client_of(settings: Settings) -> Client:
     )
 
 
+def _budgets(database: Database, store: PostgresMachineStore) -> list[Any]:
+    """The real ones: their one query is part of a machine's start."""
+
+    async def idle(_: object) -> set[str]:
+        return set()
+
+    return budgets_served(
+        BudgetActivities(
+            budgets=PostgresBudgets(database, spent=spent_of_ledger(database)),
+            machines=store.owned_machines,
+            idle=idle,
+        )
+    )
+
+
 async def _run(role: str, diary: Path | None) -> None:
     settings = Settings(_env_file=None)
     client = await client_of(settings)
-    store = PostgresMachineStore(Database(settings.database_url.get_secret_value()))
+    database = Database(settings.database_url.get_secret_value())
+    store = PostgresMachineStore(database)
     worker: Worker
     if role == "control":
         await register_search_attributes(client)
@@ -156,6 +182,7 @@ async def _run(role: str, diary: Path | None) -> None:
             ControlActivities(
                 records=RecordActivities(store=store),
                 readiness=ReadinessActivities(shell=OpenDoor(), store=store),
+                money=_budgets(database, store),
             ),
         )
     elif role == "floor":
@@ -165,7 +192,7 @@ async def _run(role: str, diary: Path | None) -> None:
     else:
         instant = InstantProvider(store=store, diary=diary)
         served: list[Any] = [
-            instant.rank_offers, instant.ensure_instance, instant.wait_until_running,
+            instant.account_status, instant.rank_offers, instant.ensure_instance, instant.wait_until_running,
             instant.destroy_instances, instant.look_for_instances,
         ]  # fmt: skip
         worker = Worker(

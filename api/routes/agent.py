@@ -21,6 +21,7 @@ from api.services import Services
 from dumont.db.heartbeats import Heard
 from dumont.db.machines import Standing
 from dumont.domain.errors import DumontError, Forbidden, InvalidInput, Unauthenticated
+from dumont.domain.idle_watch import reading_of
 from dumont.domain.protection import AgentNews, AgentRole, Heartbeat
 from dumont.domain.resources import HeartbeatAnswer
 from dumont.security.agent_tokens import AgentClaim, read_agent_token
@@ -30,6 +31,9 @@ router = APIRouter(prefix="/agent", tags=["agents"])
 
 TELL_S: Final = 2.0
 """An agent does not wait longer for Temporal; what was not told is told with its next heartbeat."""
+
+NOTE_S: Final = 2.0
+"""Nor for the figures of its host to be noted."""
 
 _MAX_WORDS: Final = 500
 """Characters of an agent's sentences that enter a machine's history."""
@@ -75,6 +79,8 @@ async def hear_heartbeat(
     heard = await services.heartbeats.hear(body)
     if heard is not None and standing is not None:
         await _tell(services, heard, standing)
+    if heard is not None and claim.role is AgentRole.PRIMARY:
+        await _note_activity(services, body)
     return HeartbeatAnswer(fenced=False)
 
 
@@ -102,6 +108,15 @@ def _is_fenced(claim: AgentClaim, standing: Standing | None, *, instance_id: str
     if claim.role is AgentRole.PRIMARY:
         return standing.epoch > claim.epoch
     return standing.standby_id is not None and standing.standby_id != instance_id
+
+
+async def _note_activity(services: Services, heartbeat: Heartbeat) -> None:
+    """Note what the host does. Whatever goes wrong here: a minute without a word is unknown, no more."""
+    try:
+        async with asyncio.timeout(NOTE_S):
+            await services.activity.add(heartbeat.machine_id, reading_of(heartbeat.host))
+    except Exception as error:
+        log.warning("activity_not_noted", machine=heartbeat.machine_id, error=str(error))
 
 
 async def _tell(services: Services, heard: Heard, standing: Standing) -> None:
@@ -145,6 +160,7 @@ def edge_of(heartbeat: Heartbeat, standing: Standing) -> dict[str, Any]:
             "held": guard.held,
             "link": guard.link,
             "preempting": guard.preempting,
+            "wake": guard.wake,
             "epoch": guard.epoch,
         }
     if mirror is not None:

@@ -12,6 +12,7 @@ from typing import Any, Callable
 from dumont.agent.errors import AgentError
 
 _LONGEST_CONFIGURATION = 1 << 20
+_LONGEST_NOTICE = 1000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -149,6 +150,31 @@ def _fence(words: list[str]) -> dict[str, Any]:
     return commands.ask(_paths(), "fence", arguments)
 
 
+def _observe(words: list[str]) -> dict[str, Any]:
+    _options(words)
+    from dumont.agent import commands
+
+    return commands.observe(_paths())
+
+
+def _tell(words: list[str]) -> dict[str, Any]:
+    _options(words)
+    from dumont.agent import commands
+
+    return commands.tell(_paths(), sys.stdin.read(_LONGEST_NOTICE))
+
+
+def _keep_alive(words: list[str]) -> dict[str, Any]:
+    from dumont.agent import activity
+
+    paths = _paths()
+    paths.base.mkdir(mode=0o700, exist_ok=True)
+    try:
+        return activity.keep_alive(paths.base, " ".join(words))
+    except ValueError as error:
+        raise _Usage(str(error)) from None
+
+
 def _asks(
     name: str, *required: str, **options: Callable[[str], Any] | None
 ) -> Callable[[list[str]], dict[str, Any]]:
@@ -228,6 +254,10 @@ _COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "quiesce": _asks("quiesce", cut=None),
     "unquiesce": _asks("unquiesce"),
     "hand-back": _asks("hand-back", "epoch", "host", "port", epoch=int, host=str, port=int),
+    "wake": _asks("wake"),
+    "observe": _observe,
+    "tell": _tell,
+    "keep-alive": _keep_alive,
     "rtt": _rtt,
     "receive": _receive,
     "supervise": _supervise,

@@ -80,6 +80,46 @@ def resume(paths: Paths) -> dict[str, Any]:
     return {"running": True}
 
 
+def observe(paths: Paths) -> dict[str, Any]:
+    """The `host` section, for a machine without a daemon: two readings a second apart.
+
+    What people do is taken since the last call where that was minutes ago. Installs the command with
+    which they ask to be left alone.
+    """
+    import logging
+
+    from dumont.agent import hook, telemetry
+    from dumont.agent.activity import Activity
+
+    paths.base.mkdir(mode=0o700, exist_ok=True)
+    activity = Activity(paths.base, every_s=0.0)
+    reader = telemetry.Telemetry(workspace=paths.workspace, activity=activity)
+    kept = paths.base / "observed.json"
+    activity.recall(kept)
+    time.sleep(1.0)
+    host = reader.read()
+    activity.remember(kept)
+    figures = ("gpu_percent", "gpu_memory_mb", "gpu_memory_busy_percent")
+    host.update(zip(figures, telemetry.gpu_load()))
+    hook.install_command(paths, logging.getLogger("dumont.agent"), hook.KEEP_ALIVE)
+    return host
+
+
+def tell(paths: Paths, text: str) -> dict[str, Any]:
+    """Print a line on every terminal of this machine; returns on how many.
+
+    What is printed here is nobody's activity: the time is noted for `Activity`.
+    """
+    from dumont.agent import activity, notify
+
+    paths.base.mkdir(mode=0o700, exist_ok=True)
+    store.write_text(paths.base / activity.TOLD, "", sync=False)
+    line = " ".join(text.split())
+    if not line:
+        raise AgentError("there is nothing to tell", code="invalid")
+    return {"terminals": notify.announce(activity.terminals(), title="dumont", text=line)}
+
+
 def ask(
     paths: Paths, command: str, arguments: dict[str, Any], *, timeout_s: float | None = 60.0
 ) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def stop(paths: Paths) -> bool:
 
 def supervise(paths: Paths) -> int:
     """Be the supervisor; returns when told to end, or at once when there is one already."""
+    processes.name_this()
     paths.ensure()
     # Held open, and with it the lock, until the process ends.
     pid_file = os.open(str(paths.pid_file), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def run(context: Context) -> None:
     """Work until told to stop."""
+    hook.install_command(context.paths, context.log, hook.KEEP_ALIVE)
     if context.config.mirror is None:
         context.tell("This machine is not protected: it has no standby.")
         context.publish("protection", {})

@@ -6,25 +6,35 @@ therefore read from the cgroup where it has a limit.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Optional, Tuple
 
-from dumont.agent import processes
+from dumont.agent.activity import Activity
 from dumont.agent.hello import find_smi
+from dumont.agent.paths import Paths
 
 _SMI_TIMEOUT_S = 10.0
 _SMI_EVERY_S = 5.0
 
+Gpu = Tuple[Optional[float], Optional[int], Optional[float]]
+_NO_GPU: Gpu = (None, None, None)
+
 
 class Telemetry:
-    """Reads the host; remembers the last counters for rates."""
+    """Reads the host; remembers the last counters for rates.
 
-    def __init__(self, *, workspace: Path) -> None:
+    Args:
+        workspace: Whose disk is meant.
+        activity: What people do; None: by the processes of this machine.
+    """
+
+    def __init__(self, *, workspace: Path, activity: Activity | None = None) -> None:
         self._workspace = workspace
+        self._activity = activity or Activity(Paths().base)
         self._cpu = _cpu_ticks()
         self._network = _network_bytes()
         self._read_at = time.monotonic()
@@ -39,17 +49,18 @@ class Telemetry:
         busy = _busy_percent(self._cpu, cpu)
         self._cpu, self._network, self._read_at = cpu, network, now
         free_gb, used_percent = _disk(self._workspace)
-        gpu_percent, gpu_memory_mb = self._gpu.read()
+        gpu_percent, gpu_memory_mb, gpu_memory_busy_percent = self._gpu.read()
         return {
             "gpu_percent": gpu_percent,
             "gpu_memory_mb": gpu_memory_mb,
+            "gpu_memory_busy_percent": gpu_memory_busy_percent,
             "cpu_percent": busy,
             "memory_used_mb": memory_used_mb(),
             "disk_free_gb": free_gb,
             "disk_used_percent": used_percent,
             "net_rx_bps": received,
             "net_tx_bps": sent,
-            "ssh_sessions": ssh_sessions(),
+            **self._activity.read(),
         }
 
 
@@ -57,18 +68,18 @@ class _Gpu:
     """Asks nvidia-smi now and then, in a thread: a sick driver makes it hang."""
 
     def __init__(self) -> None:
-        self._latest: tuple[float | None, int | None] = (None, None)
+        self._latest = _NO_GPU
         self._asked_at: float | None = None
         self._busy = threading.Lock()
 
-    def read(self) -> tuple[float | None, int | None]:
+    def read(self) -> Gpu:
         now = time.monotonic()
         if self._asked_at is None or now - self._asked_at >= _SMI_EVERY_S:
             if self._busy.acquire(blocking=False):
                 self._asked_at = now
                 threading.Thread(target=self._ask, daemon=True).start()
             else:
-                self._latest = (None, None)
+                self._latest = _NO_GPU
         return self._latest
 
     def _ask(self) -> None:
@@ -78,12 +89,13 @@ class _Gpu:
             self._busy.release()
 
 
-def gpu_load() -> tuple[float | None, int | None]:
-    """Mean utilisation in percent and memory in use in MiB over all GPUs."""
+def gpu_load() -> Gpu:
+    """Over all GPUs: mean utilisation in percent, memory in use in MiB, and the memory traffic of the
+    busiest in percent (one busy GPU of eight is lost in a mean)."""
     program = find_smi()
     if program is None:
-        return None, None
-    query = "--query-gpu=utilization.gpu,memory.used"
+        return _NO_GPU
+    query = "--query-gpu=utilization.gpu,memory.used,utilization.memory"
     try:
         done = subprocess.run(
             [program, query, "--format=csv,noheader,nounits"],
@@ -93,21 +105,28 @@ def gpu_load() -> tuple[float | None, int | None]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None, None
+        return _NO_GPU
     if done.returncode != 0:
-        return None, None
+        return _NO_GPU
     return parse_smi(done.stdout.decode("utf-8", "replace"))
 
 
-def parse_smi(text: str) -> tuple[float | None, int | None]:
+def parse_smi(text: str) -> Gpu:
     """Read nvidia-smi's table; a column with any cell that is no number (`[N/A]`) is unknown."""
     rows = [line.split(",") for line in text.splitlines() if line.strip()]
-    if not rows or any(len(row) != 2 for row in rows):
-        return None, None
-    loads, memories = [[cell.strip() for cell in column] for column in zip(*rows)]
-    percent = sum(map(int, loads)) / len(loads) if all(map(str.isdigit, loads)) else None
-    memory = sum(map(int, memories)) if all(map(str.isdigit, memories)) else None
-    return percent, memory
+    if not rows or any(len(row) != 3 for row in rows):
+        return _NO_GPU
+    loads, memories, traffics = [_numbers(column) for column in zip(*rows)]
+    return (
+        sum(loads) / len(loads) if loads else None,
+        sum(memories) if memories else None,
+        float(max(traffics)) if traffics else None,
+    )
+
+
+def _numbers(column: tuple[str, ...]) -> list[int]:
+    cells = [cell.strip() for cell in column]
+    return [int(cell) for cell in cells] if all(map(str.isdigit, cells)) else []
 
 
 def memory_used_mb() -> int | None:
@@ -125,24 +144,6 @@ def memory_used_mb() -> int | None:
         return (int(fields["MemTotal"][1]) - int(fields["MemAvailable"][1])) >> 10
     except (KeyError, ValueError, IndexError):
         return None
-
-
-def ssh_sessions() -> int | None:
-    """Logins over SSH: sshd processes that serve somebody (`sshd: root@pts/0`, `sshd: root@notty`).
-
-    None when no sshd at all can be seen here.
-    """
-    seen, sessions = False, 0
-    for pid in processes.pids():
-        with contextlib.suppress(OSError):
-            title = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0]
-            words = title.split()
-            if not words or not words[0].rpartition(b"/")[2].startswith((b"sshd", b"sshd-session")):
-                continue
-            seen = True
-            if len(words) >= 2 and words[0].endswith(b":") and b"@" in words[1]:
-                sessions += 1
-    return sessions if seen else None
 
 
 def _cpu_ticks() -> tuple[int, int] | None:

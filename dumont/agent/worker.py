@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from dumont.agent import processes, store
+from dumont.agent.activity import Activity
 from dumont.agent.config import AgentConfig, parse
 from dumont.agent.context import Context
 from dumont.agent.control import Control, Say
@@ -29,6 +30,7 @@ _LOG_FILES = 5
 def main(paths: Paths) -> int:
     """Be the worker. Does not return."""
     processes.die_with_parent(signal.SIGTERM)
+    processes.name_this()
     paths.ensure()
     log = _open_log(paths)
     status = 1
@@ -53,7 +55,7 @@ def _work(paths: Paths, log: logging.Logger) -> int:
     heartbeat = Heartbeat(
         config=config.heartbeat,
         identity=context.identity,
-        host=Telemetry(workspace=paths.workspace).read,
+        host=Telemetry(workspace=paths.workspace, activity=Activity(paths.base)).read,
         fenced=context.fenced,
         log=log,
     )

@@ -93,7 +93,9 @@ def test_the_control_plane_hears_what_is_true(heard: Bodies, plane: ControlPlane
     assert beat["host"]["memory_used_mb"] > 0
     assert set(beat["host"]) == {
         "gpu_percent", "gpu_memory_mb", "cpu_percent", "memory_used_mb", "disk_free_gb",
-        "disk_used_percent", "net_rx_bps", "net_tx_bps", "ssh_sessions",
+        "disk_used_percent", "net_rx_bps", "net_tx_bps", "ssh_sessions", "session_idle_s",
+        "gpu_memory_busy_percent", "cpu_cores", "user_processes", "disk_read_bps", "disk_write_bps",
+        "jupyter_kernels", "jupyter_idle_s", "keep_alive_s",
     }  # fmt: skip
     numbers = [b["sequence"] for b in plane.beats]
     assert numbers == sorted(set(numbers))

@@ -264,10 +264,11 @@ def test_after_a_boot_rather_too_many_files_are_taken_for_changed(paths: Paths) 
 
 
 def test_gpu_figures_are_read_and_unknown_is_unknown() -> None:
-    assert telemetry.parse_smi("50, 1000\n100, 3000\n") == (75.0, 4000)
-    assert telemetry.parse_smi("[N/A], 1000\n") == (None, 1000)
-    assert telemetry.parse_smi("No devices were found\n") == (None, None)
-    assert telemetry.parse_smi("") == (None, None)
+    assert telemetry.parse_smi("50, 1000, 20\n100, 3000, 60\n") == (75.0, 4000, 60.0)
+    assert telemetry.parse_smi("[N/A], 1000, [N/A]\n") == (None, 1000, None)
+    assert telemetry.parse_smi("50, 1000\n") == (None, None, None)
+    assert telemetry.parse_smi("No devices were found\n") == (None, None, None)
+    assert telemetry.parse_smi("") == (None, None, None)
 
 
 def test_the_host_is_seen(tmp_path: Path) -> None:
