@@ -78,6 +78,15 @@ class Instance(Message):
     region: str | None = None
     """The provider's location string, verbatim."""
     created_at: datetime | None = None
+    disk_usd_per_hour: float | None = None
+    """The disk's part of the price, $/h; None when unknown."""
+    disk_gb: float | None = None
+    machine_type: str | None = None
+    """The provider's name of a VM's size."""
+    started_at: datetime | None = None
+    """When it last began to run, by the provider's own clock; None when the provider does not say."""
+    stopped_at: datetime | None = None
+    """When it last ceased to run, likewise."""
 
 
 class InstanceOrder(Message):
@@ -108,7 +117,16 @@ class Charge(Message):
     instance_id: str
     kind: str
     """`gpu`, `disk`, `traffic`, ... as the provider names it."""
-    usd: float
+    usd: float | None
+    """None: the line's amount cannot be read."""
     start: datetime
     end: datetime
     description: str = ""
+    quantity: float | None = None
+    """Hours or gigabytes, as the bill counts this kind; None when it does not say."""
+    hours: float | None = None
+    """What was paid for, where it is time that is paid; None when the bill does not say."""
+    label: str | None = None
+    """The instance's label, where the bill has it."""
+    gpu: str | None = None
+    gpu_count: int | None = None

@@ -6,6 +6,8 @@ reading a bill again changes a line and never doubles it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -77,3 +79,154 @@ class Entry(Message):
     """`spot` or `on_demand`."""
     source: str
     """Where the price comes from, for people: a bill, or a list with its date."""
+    billed_seconds: float | None = None
+    """What a bill says of it so far; None: no bill, or it names no time."""
+    billed_usd: float | None = None
+    billed_until: datetime | None = None
+    """How far that bill goes. A line that is METERED beyond it has both parts in `seconds` and `usd`."""
+    billed_at: datetime | None = None
+    """When the bill was read; None: no bill has it yet."""
+    metered_seconds: float | None = None
+    """What we saw ourselves, kept beside a bill so that the two can be compared."""
+    metered_usd: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, Item, date]:
+        """What makes it this line and no other."""
+        return self.provider, self.resource_id, self.item, self.day
+
+
+class By(StrEnum):
+    """What sums are made of."""
+
+    MACHINE = "machine"
+    DAY = "day"
+    GPU = "gpu"
+    ITEM = "item"
+
+
+class Sum(Message):
+    """What some lines cost together. An unknown price is in no sum: then they are lower bounds."""
+
+    key: str | None
+    """The machine's id, day, GPU model or item; None: lines that have none, or the sum of all."""
+    lines: int
+    gpu_seconds: float
+    """Seconds of GPU instances that ran, however many GPUs one has."""
+    usd: float
+    """What is known of it."""
+    billed_usd: float
+    metered_usd: float
+    listed_usd: float
+    unknown_lines: int
+    """Lines whose price is unknown, or was for a part of the day."""
+    unknown_seconds: float
+    """Their seconds."""
+
+    @property
+    def at_least(self) -> bool:
+        """Whether it may be more."""
+        return self.unknown_lines > 0
+
+
+def summarize(entries: Iterable[Entry], by: By) -> list[Sum]:
+    """Sums of lines, in the order of their keys; lines without the key come last."""
+    groups: dict[str | None, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_key(entry, by), []).append(entry)
+    ordered = sorted(groups.items(), key=lambda group: (group[0] is None, group[0] or ""))
+    return [_sum(key, lines) for key, lines in ordered]
+
+
+def total(entries: Iterable[Entry]) -> Sum:
+    """The sum of all of them."""
+    return _sum(None, list(entries))
+
+
+def _key(entry: Entry, by: By) -> str | None:
+    match by:
+        case By.MACHINE:
+            return entry.machine_id
+        case By.DAY:
+            return entry.day.isoformat()
+        case By.GPU:
+            return entry.gpu
+        case By.ITEM:
+            return entry.item.value
+
+
+def _sum(key: str | None, lines: list[Entry]) -> Sum:
+    parts: dict[Basis, list[float]] = {basis: [] for basis in Basis}
+    unknown: list[Entry] = []
+    for line in lines:
+        billed = _known_by_bill(line)
+        parts[Basis.BILLED].append(billed)
+        if line.usd is None:
+            unknown.append(line)
+        else:
+            parts[line.basis].append(line.usd - billed)
+    sums = {basis: math.fsum(amounts) for basis, amounts in parts.items()}
+    return Sum(
+        key=key,
+        lines=len(lines),
+        gpu_seconds=math.fsum(line.seconds for line in lines if line.item is Item.GPU),
+        usd=math.fsum(amount for amounts in parts.values() for amount in amounts),
+        billed_usd=sums[Basis.BILLED],
+        metered_usd=sums[Basis.METERED],
+        listed_usd=sums[Basis.LISTED],
+        unknown_lines=len(unknown),
+        unknown_seconds=math.fsum(line.seconds for line in unknown),
+    )
+
+
+def _known_by_bill(line: Entry) -> float:
+    if line.billed_usd is not None:
+        return line.billed_usd
+    return line.usd if line.basis is Basis.BILLED and line.usd is not None else 0.0
+
+
+class Difference(Message):
+    """A bill's line beside what we saw ourselves."""
+
+    provider: str
+    resource_id: str
+    machine_id: str | None
+    item: Item
+    day: date
+    billed_seconds: float | None
+    metered_seconds: float | None
+    billed_usd: float | None
+    metered_usd: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How much more the bill has; None: one of them is unknown."""
+        return _difference(self.billed_seconds, self.metered_seconds)
+
+    @property
+    def usd(self) -> float | None:
+        """The same in dollars."""
+        return _difference(self.billed_usd, self.metered_usd)
+
+
+def audit(entries: Iterable[Entry]) -> list[Difference]:
+    """Every line that a bill has whole, beside what we saw; what nobody saw is None, not zero."""
+    return [
+        Difference(
+            provider=line.provider,
+            resource_id=line.resource_id,
+            machine_id=line.machine_id,
+            item=line.item,
+            day=line.day,
+            billed_seconds=line.billed_seconds,
+            metered_seconds=line.metered_seconds,
+            billed_usd=line.billed_usd,
+            metered_usd=line.metered_usd,
+        )
+        for line in entries
+        if line.basis is Basis.BILLED
+    ]
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dumont.domain.errors import InvalidInput
 from dumont.domain.gcp_list_prices import (
@@ -79,6 +79,40 @@ def standby_cost(
         disk=_times(_disk(prices, disk_type), disk_gb / HOURS_PER_MONTH),
         address=ADDRESS_PER_HOUR_SPOT if spot else ADDRESS_PER_HOUR,
         egress=_times(prices.egress, egress_gb_per_hour) if egress_gb_per_hour else 0.0,
+    )
+
+
+class StandbyPrices(NamedTuple):
+    """Dollars per hour of a standby's parts; None is unknown."""
+
+    vm: float | None
+    """Cores and memory, while it runs."""
+    disk: float | None
+    """All of its disk, as long as that exists."""
+    address: float | None
+    """The external IPv4 address, while it is in use."""
+    source: str
+    """Which list, with its date."""
+
+
+def dated_prices(
+    machine_type: str, *, spot: bool, disk_gb: float | None, disk_type: str, region: str
+) -> StandbyPrices:
+    """A standby's prices from the dated list. What the list does not have is None."""
+    prices = LIST_PRICES.get(region)
+    source = f"{SOURCE}, {AS_OF.isoformat()}"
+    if prices is None:
+        return StandbyPrices(None, None, None, source)
+    per_month = {
+        "pd-standard": prices.pd_standard,
+        "pd-balanced": prices.pd_balanced,
+        "pd-ssd": prices.pd_ssd,
+    }.get(disk_type)
+    return StandbyPrices(
+        vm=_vm(prices, machine_type, spot=spot),
+        disk=None if disk_gb is None else _times(per_month, disk_gb / HOURS_PER_MONTH),
+        address=ADDRESS_PER_HOUR_SPOT if spot else ADDRESS_PER_HOUR,
+        source=source,
     )
 
 

@@ -12,6 +12,7 @@ from dumont.domain.instances import Instance
 from dumont.ports import VmOrder
 from dumont.providers.gateway import Gateway, Limit, Urgency
 from dumont.providers.gcp.client import ComputeClient, Services, is_done, operation_failure
+from dumont.providers.gcp.deletions import GcpDeletions
 from dumont.providers.gcp.errors import PROVIDER, NameTaken
 from dumont.providers.gcp.firewall import RULE, EndpointRule
 from dumont.providers.gcp.mapping import (
@@ -21,6 +22,7 @@ from dumont.providers.gcp.mapping import (
     request_id,
     tail,
 )
+from dumont.providers.gcp.remains import GcpRemains
 
 GCP_LIMITS: dict[str, Limit] = {
     # Google allows 20 requests a second and more; what it refuses teaches the gateway.
@@ -80,7 +82,9 @@ class GcpProvider:
             timeout_s=timeout_s,
         )
 
+        self.deletions = GcpDeletions(self._client)
         self._endpoint_rule = EndpointRule(self._client, wait=self._wait_globally)
+        self.remains = GcpRemains(self._client, wait=self._wait_for_deletion)
 
     @property
     def name(self) -> str:
@@ -235,6 +239,18 @@ class GcpProvider:
     async def _wait(self, operation: Any, what: str, *, zone: str, name: str) -> None:
         await self._client.wait(
             operation, what=what, zone=zone, name=name, timeout_s=self._operation_timeout_s
+        )
+
+    async def _wait_for_deletion(
+        self, operation: Any, zone: str | None, region: str | None, name: str
+    ) -> None:
+        await self._client.wait(
+            operation,
+            what="delete",
+            zone=zone,
+            region=region,
+            name=name,
+            timeout_s=self._operation_timeout_s,
         )
 
     async def _wait_globally(self, operation: Any, what: str) -> None:

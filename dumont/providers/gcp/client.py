@@ -40,7 +40,10 @@ class Services:
     """The module `google.cloud.compute_v1`."""
     instances: Any
     operations: Any
+    region_operations: Any
     global_operations: Any
+    disks: Any
+    addresses: Any
     firewalls: Any
     zones: Any
     options: Mapping[str, Any]
@@ -107,14 +110,22 @@ class ComputeClient:
         return await self._gateway.call(operation, attempt)
 
     async def wait(
-        self, operation: Any, *, what: str, zone: str | None, name: str, timeout_s: float
+        self,
+        operation: Any,
+        *,
+        what: str,
+        zone: str | None,
+        region: str | None = None,
+        name: str,
+        timeout_s: float,
     ) -> None:
         """Wait until an operation is done, and raise what it failed with.
 
         Args:
             operation: What the call answered that started it.
             what: The verb, for messages.
-            zone: Its zone; None for an operation of the whole project.
+            zone: Its zone; None for an operation of a region or of the whole project.
+            region: Its region, where it is one of a region.
             name: What it is done to, for messages.
             timeout_s: Longest wait.
 
@@ -130,13 +141,20 @@ class ComputeClient:
                 raise still_running(what, name=name, waited_s=timeout_s)
             await asyncio.sleep(pause)
             looks += 1
-            operation = await self._look(operation.name, zone)
+            operation = await self._look(operation.name, zone, region)
         error = operation_failure(operation, name=name)
         if error is not None:
             raise error
 
-    async def _look(self, operation: str, zone: str | None) -> Any:
+    async def _look(self, operation: str, zone: str | None, region: str | None) -> Any:
         def send(s: Services) -> Any:
+            if region is not None:
+                return s.region_operations.get(
+                    request=s.types.GetRegionOperationRequest(
+                        project=self.project, region=region, operation=operation
+                    ),
+                    **s.options,
+                )
             if zone is None:
                 request = s.types.GetGlobalOperationRequest(
                     project=self.project, operation=operation
@@ -181,7 +199,10 @@ class ComputeClient:
             types=compute_v1,
             instances=compute_v1.InstancesClient(**made),
             operations=compute_v1.ZoneOperationsClient(**made),
+            region_operations=compute_v1.RegionOperationsClient(**made),
             global_operations=compute_v1.GlobalOperationsClient(**made),
+            disks=compute_v1.DisksClient(**made),
+            addresses=compute_v1.AddressesClient(**made),
             firewalls=compute_v1.FirewallsClient(**made),
             zones=compute_v1.ZonesClient(**made),
             options={"timeout": self._timeout_s, "retry": None},

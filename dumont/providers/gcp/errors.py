@@ -31,8 +31,15 @@ _UNPAID = frozenset({"accountDisabled", "BILLING_DISABLED", "billingNotEnabled"}
 _BUSY = frozenset({"resourceNotReady", "RESOURCE_NOT_READY", "resourceInUseByAnotherResource"})
 
 
+_REMAINS = re.compile(r"/(disks|addresses)/")
+
+
 class NameTaken(RequestRefused):
     """A VM of this name exists already; `insert` answers with it."""
+
+
+class ResourceGone(RequestRefused):
+    """Google itself says that a disk or an address does not exist."""
 
 
 def api_error(
@@ -71,6 +78,8 @@ def api_error(
         return _auth(said)
     if status == 404 and "/instances/" in message:
         return InstanceGone(said, provider=PROVIDER)
+    if status == 404 and "notFound" in found and _REMAINS.search(message):
+        return ResourceGone(said, provider=PROVIDER)
     if status == 409 and "alreadyExists" in found:
         return NameTaken(said, provider=PROVIDER)
     if found & _BUSY:
@@ -101,6 +110,8 @@ def operation_error(
         return QuotaExceeded(said, provider=PROVIDER)
     if "RESOURCE_NOT_FOUND" in found and "/instances/" in message:
         return InstanceGone(said, provider=PROVIDER)
+    if "RESOURCE_NOT_FOUND" in found and _REMAINS.search(message):
+        return ResourceGone(said, provider=PROVIDER)
     if found & {"PERMISSIONS_ERROR", "PERMISSION_DENIED"}:
         return _auth(said)
     if found & {"INTERNAL_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT"} or status >= 500:

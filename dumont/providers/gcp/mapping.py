@@ -82,6 +82,8 @@ def instance_resource(order: VmOrder) -> dict[str, Any]:
                     "source_image": IMAGE,
                     "disk_size_gb": order.disk_gb,
                     "disk_type": f"zones/{order.zone}/diskTypes/{order.disk_type}",
+                    # A disk that outlives its VM is found and known by them.
+                    "labels": dict(order.labels),
                 },
             }
         ],
@@ -97,6 +99,8 @@ def instance_resource(order: VmOrder) -> dict[str, Any]:
 def instance_from(vm: Any) -> Instance:
     """The instance that a Compute v1 `Instance` describes. Its price is not in it: unknown."""
     status = str(vm.status)
+    stops = (moment(vm.last_stop_timestamp), moment(vm.last_suspended_timestamp))
+    sizes = [disk.disk_size_gb for disk in vm.disks]
     spot = vm.scheduling.provisioning_model == "SPOT" or vm.scheduling.preemptible
     return Instance(
         provider=PROVIDER,
@@ -108,6 +112,10 @@ def instance_from(vm: Any) -> Instance:
         rental=Rental.SPOT if spot else Rental.ON_DEMAND,
         region=tail(vm.zone),
         created_at=moment(vm.creation_timestamp),
+        machine_type=tail(vm.machine_type) or None,
+        disk_gb=float(sum(sizes)) if sizes and all(sizes) else None,
+        started_at=moment(vm.last_start_timestamp),
+        stopped_at=max((stop for stop in stops if stop is not None), default=None),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from datetime import datetime
+from typing import Any
 
 import httpx
 import structlog
@@ -228,10 +229,15 @@ class VastProvider:
         )
 
     async def charges(self, *, since: datetime, until: datetime) -> list[Charge]:
-        """The bill of all instances, item by item."""
+        """The bill of all instances, item by item: whole, or an error.
+
+        Raises:
+            ProviderUnavailable: A page, or a line of one, cannot be read, or the pages lead nowhere.
+        """
         found: list[Charge] = []
         token: str | None = None
-        seen: set[str | None] = {None}
+        seen: set[str] = set()
+        told: list[Any] = []
         while True:
             page = await self._client.charges_page(
                 since=int(since.timestamp()), until=int(until.timestamp()), after_token=token
@@ -240,10 +246,15 @@ class VastProvider:
             if not isinstance(rows, list):
                 raise ProviderUnavailable("Vast.ai's bill has no lines in it", provider=PROVIDER)
             for row in rows:
-                found.extend(charges_from(ChargeRow.model_validate(row)))
+                # A bill that grows while it is read may show the last line of a page once more.
+                if row not in told:
+                    found.extend(charges_from(_charge_row(row)))
+            told = rows
             token = page.get("next_token") or None
-            if token in seen:
+            if token is None:
                 return found
+            if token in seen:
+                raise ProviderUnavailable("Vast.ai's bill leads nowhere", provider=PROVIDER)
             seen.add(token)
 
     async def _search(
@@ -310,6 +321,16 @@ class VastProvider:
             provider=PROVIDER,
             instance_id=left,
         )
+
+
+def _charge_row(row: Any) -> ChargeRow:
+    try:
+        return ChargeRow.model_validate(row)
+    except ValidationError as error:
+        raise ProviderUnavailable(
+            f"a line of Vast.ai's bill cannot be read: {error.errors()[0]['msg']}",
+            provider=PROVIDER,
+        ) from None
 
 
 def _loop_time() -> float:

@@ -187,7 +187,7 @@ class VastClient:
             "select_filters": json.dumps({"day": {"gte": since, "lte": until}}),
             "format": "tree",
             "latest_first": "false",
-            "limit": "100",
+            "limit": "500",
         }
         if after_token is not None:
             query["after_token"] = after_token

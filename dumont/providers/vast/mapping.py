@@ -20,7 +20,7 @@ from dumont.domain.instances import (
 from dumont.domain.offers import Offer
 from dumont.providers.vast.errors import PROVIDER
 from dumont.providers.vast.onstart import fit_onstart
-from dumont.providers.vast.rows import ChargeRow, InstanceRow, OfferRow, number, port
+from dumont.providers.vast.rows import ChargeRow, InstanceRow, OfferRow, number, port, words
 
 HOURS_PER_MONTH = 720.0
 """Vast.ai's month: `storage_cost` over 30 days of 24 hours is the hourly price."""
@@ -158,6 +158,8 @@ def instance_from(row: InstanceRow) -> Instance:
         host_id=row.machine_id,
         region=row.geolocation,
         created_at=row.start_date,
+        disk_usd_per_hour=row.storage_total_cost,
+        disk_gb=row.disk_space,
     )
 
 
@@ -218,10 +220,20 @@ def ssh_of(row: InstanceRow) -> SshAddress | None:
 def charges_from(row: ChargeRow) -> list[Charge]:
     """The innermost lines of one instance's bill; empty for what is not an instance's."""
     match = re.fullmatch(r"instance-(\d+)", row.source or "")
-    return _leaves(row, match[1]) if match else []
+    if match is None:
+        return []
+    about = row.metadata
+    gpu, count = words(about.get("gpu_name")), number(about.get("num_gpus"))
+    whose = {
+        "instance_id": match[1],
+        "label": words(about.get("label")),
+        "gpu": gpu.replace("_", " ") if gpu is not None else None,
+        "gpu_count": int(count) if count else None,
+    }
+    return [Charge.model_validate(whose | leaf) for leaf in _leaves(row)]
 
 
-def _leaves(row: ChargeRow, instance_id: str) -> list[Charge]:
+def _leaves(row: ChargeRow) -> list[dict[str, Any]]:
     children = [ChargeRow.model_validate(item) for item in row.items if isinstance(item, dict)]
     if children:
         # A part without its own period has its parent's.
@@ -231,22 +243,40 @@ def _leaves(row: ChargeRow, instance_id: str) -> list[Charge]:
             for leaf in _leaves(
                 child.model_copy(
                     update={"start": child.start or row.start, "end": child.end or row.end}
-                ),
-                instance_id,
+                )
             )
         ]
-    if row.amount is None or row.start is None:
+    if row.start is None:
         return []
     return [
-        Charge(
-            instance_id=instance_id,
-            kind=row.type or "unknown",
-            usd=row.amount,
-            start=row.start,
-            end=row.end or row.start,
-            description=row.description or "",
-        )
+        {
+            "kind": row.type or "unknown",
+            "usd": row.amount,
+            "start": row.start,
+            "end": row.end or row.start,
+            "description": row.description or "",
+            "quantity": row.quantity if row.quantity is not None else _told(_AMOUNT, row),
+            "hours": _hours(row),
+        }
     ]
+
+
+_AMOUNT = re.compile(r"^\s*(\d[\d,]*(?:\.\d+)?)\b")
+_HOURS = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*(?:hours?|hrs?|h)\b", re.IGNORECASE)
+"""`96.000 hours at $0.389/hour`."""
+
+
+def _hours(row: ChargeRow) -> float | None:
+    """How long was paid for; None where it is not time, or the row does not say."""
+    told = _told(_HOURS, row)
+    if told is not None and row.quantity is not None and abs(row.quantity - told) <= 0.001:
+        return row.quantity  # the same figure, with more digits
+    return told
+
+
+def _told(pattern: re.Pattern[str], row: ChargeRow) -> float | None:
+    match = pattern.search(row.description or "")
+    return float(match[1].replace(",", "")) if match else None
 
 
 def _memory_share(row: OfferRow) -> float | None:

@@ -151,6 +151,8 @@ class InstanceRow(_Row):
     num_gpus: Measure = None
     geolocation: Words = None
     start_date: Moment = None
+    disk_space: Measure = None
+    """GB."""
 
 
 class ChargeRow(_Row):
@@ -163,6 +165,10 @@ class ChargeRow(_Row):
     amount: Annotated[float | None, BeforeValidator(_number)] = None
     start: Moment = None
     end: Moment = None
+    quantity: Measure = None
+    """Hours of time, gigabytes of traffic."""
+    metadata: Object = Field(default_factory=dict)
+    """Of the outermost rows: the instance's `label`, `gpu_name`, `num_gpus`."""
     items: Annotated[list[Any], BeforeValidator(lambda v: v if isinstance(v, list) else [])] = (
         Field(default_factory=list)
     )
@@ -171,6 +177,11 @@ class ChargeRow(_Row):
 def number(value: Any) -> float | None:
     """A non-negative number out of an untyped corner of a row, or None."""
     return _measure(value)
+
+
+def words(value: Any) -> str | None:
+    """A text out of an untyped corner of a row, or None."""
+    return _words(value)
 
 
 def port(value: Any) -> int | None:

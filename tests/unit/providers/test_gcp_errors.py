@@ -84,7 +84,8 @@ def test_anything_else_is_unavailable() -> None:
 def test_a_vm_whose_state_is_new_to_us_is_unknown() -> None:
     vm = SimpleNamespace(
         id=7, name="n", status="DREAMING", status_message="", zone="x/zones/z",
-        creation_timestamp="soon", network_interfaces=[],
+        creation_timestamp="soon", network_interfaces=[], machine_type="", disks=[],
+        last_start_timestamp="", last_stop_timestamp="", last_suspended_timestamp="",
         scheduling=SimpleNamespace(provisioning_model="SPOT", preemptible=False),
     )  # fmt: skip
     found = instance_from(vm)
