@@ -15,11 +15,14 @@ from temporalio.exceptions import (
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
+    from activities.accounts import AccountActivities
+    from activities.budgets import BudgetActivities, Reserve
     from activities.endings import EndTarget
     from activities.instances import EnsureInstance, InstanceActivities, WaitUntilRunning
     from activities.market import MarketActivities, RankOffers
     from activities.readiness import ReadinessActivities, WaitUntilUsable
     from activities.records import BadHost, CloseIntent, RecordActivities
+    from dumont.domain.budgets import price_of
     from dumont.domain.errors import DumontError, InstanceDead, NoCapacity
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import Instance, Message, Rental
@@ -32,7 +35,10 @@ with workflow.unsafe.imports_passed_through():
     from dumont.temporal.ids import end_workflow_id
     from dumont.temporal.queues import PROVIDER_VAST
     from workflows.end_instances import EndInput, EndInstances
-    from workflows.options import ENSURE, READ, RECORD, WAIT
+    from workflows.options import ENSURE, LOOKUP, READ, RECORD, WAIT
+
+_BUDGETED = "nothing is rented that a budget or a balance has no room for"
+"""Patch: what was alive before it replays as it was."""
 
 
 class ProvisionInput(Message):
@@ -59,6 +65,14 @@ class _AttemptFailed(Exception):
         self.error = error
 
 
+class _NoRoom(_AttemptFailed):
+    """A budget had no room for an attempt: nothing was rented, and its offer is as good as before."""
+
+    def __init__(self, error: DumontError, choice: Choice) -> None:
+        super().__init__(error)
+        self.choice = choice
+
+
 @workflow.defn
 class Provision:
     """Rank the offers, start an attempt on the best, join in the next one when it takes too long or
@@ -71,19 +85,27 @@ class Provision:
         self._attempts = 0
         self._open: set[str] = set()
         """Labels that may have an instance and belong to nobody yet."""
+        self._held: set[str] = set()
+        """Labels that may have taken room in a budget, and belong to nobody yet."""
         self._failures: list[DumontError] = []
+        self._refusals: list[DumontError] = []
+        """Of attempts that were not begun: there was no room for them."""
         self._lost: dict[str, str] = {}
         """Why instances that are still starting are not worth waiting for."""
+        self._credit_usd: float | None = None
+        """Left on the provider's account; None: nobody knows."""
 
     @workflow.run
     async def run(self, input: ProvisionInput) -> ActiveInstance:
         """Return a ready instance, or fail with the reason and with nothing left behind.
 
         Raises:
-            ApplicationError: `no_capacity`, or what every attempt would run into
+            ApplicationError: `no_capacity`, `budget_exceeded`, or what every attempt would run into
                 (`insufficient_credit`, `provider_auth_failed`).
         """
         try:
+            if workflow.patched(_BUDGETED):
+                self._credit_usd = await self._credit()
             winner = await self._race(await self._ranked_offers())
         except DumontError as error:
             await self._end_everything_open("provision failed")
@@ -93,6 +115,7 @@ class Provision:
             await asyncio.shield(self._end_everything_open("provision was cancelled"))
             raise
         self._open.discard(winner.label)
+        self._held.discard(winner.label)
         await self._end_everything_open("another offer was ready first")
         await workflow.execute_activity_method(
             RecordActivities.close_intent,
@@ -105,6 +128,21 @@ class Provision:
     def instance_lost(self, lost: LostInstance) -> None:
         """One of the instances being started will not become usable, says its provider."""
         self._lost[lost.instance_id] = lost.why
+
+    async def _credit(self) -> float | None:
+        """What is left on the provider's account; one that does not say is no reason to wait."""
+        try:
+            told = await workflow.execute_activity_method(
+                AccountActivities.account_status,
+                task_queue=PROVIDER_VAST,
+                summary="the provider's balance",
+                **LOOKUP,
+            )
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            return None
+        return next((each.account.credit_usd for each in told if each.account is not None), None)
 
     async def _ranked_offers(self) -> list[Choice]:
         try:
@@ -127,11 +165,12 @@ class Provision:
         timing = self._input.timing
         waiting = list(choices)
         running: list[asyncio.Task[ActiveInstance]] = []
+        width = timing.race_width
         try:
             while waiting or running:
-                if waiting and len(running) < timing.race_width:
+                if waiting and len(running) < width:
                     running.append(asyncio.create_task(self._attempt(waiting.pop(0))))
-                may_join = bool(waiting) and len(running) < timing.race_width
+                may_join = bool(waiting) and len(running) < width
                 done, running = await workflow.wait(
                     running,
                     timeout=timing.race_stagger_s if may_join else None,
@@ -140,6 +179,12 @@ class Provision:
                 for attempt in done:
                     try:
                         return attempt.result()
+                    except _NoRoom as refused:
+                        self._refusals.append(refused.error)
+                        if running or len(done) > 1:
+                            # There may be room once those that run beside it have ended.
+                            waiting.insert(0, refused.choice)
+                            width = max(1, len(running))
                     except _AttemptFailed as failed:
                         self._failures.append(failed.error)
                         if failed.error.code in _HOPELESS:
@@ -149,10 +194,13 @@ class Provision:
                 attempt.cancel()
             if running:
                 await workflow.wait(running)
+        if self._refusals and not self._failures:
+            raise self._refusals[0]
         raise NoCapacity(self._summary(len(choices)))
 
     def _summary(self, offers: int) -> str:
-        reasons = "; ".join(dict.fromkeys(error.message for error in self._failures))
+        said = (error.message for error in (*self._failures, *self._refusals))
+        reasons = "; ".join(dict.fromkeys(said))
         return f"none of {offers} offers became a ready machine: {reasons}"
 
     async def _attempt(self, choice: Choice) -> ActiveInstance:
@@ -161,7 +209,8 @@ class Provision:
         number = self._attempts
         spec = self._input.spec
         label = str(Label(spec.env, spec.machine_id, self._input.generation, number))
-        await self._intend(choice, label, number)
+        remarks = await self._reserve(choice, label, number)
+        await self._intend(choice, label, number, remarks)
         self._open.add(label)
         try:
             return await self._climb(choice, label, number)
@@ -172,7 +221,56 @@ class Provision:
             await self._give_up(choice, label, number, error)
             raise _AttemptFailed(error) from failure
 
-    async def _intend(self, choice: Choice, label: str, number: int) -> None:
+    async def _reserve(self, choice: Choice, label: str, number: int) -> tuple[str, ...]:
+        """Take room in every budget before anything is rented; returns what could not be seen.
+
+        Raises:
+            _NoRoom: There is none, or the provider's account cannot pay for it.
+        """
+        if not workflow.patched(_BUDGETED):
+            return ()
+        self._held.add(label)
+        try:
+            reserved = await workflow.execute_activity_method(
+                BudgetActivities.reserve_budget,
+                Reserve(
+                    label=label,
+                    machine_id=self._input.spec.machine_id,
+                    owner_id=self._input.spec.owner_id,
+                    generation=self._input.generation,
+                    usd_per_hour=price_of(choice),
+                    credit_usd=self._credit_usd,
+                    at=workflow.now(),
+                ),
+                summary=f"room for {label}",
+                **RECORD,
+            )
+        except ActivityError as failure:
+            if is_cancelled_exception(failure):
+                raise
+            error = error_of(failure)
+            if error.code not in _NO_ROOM:
+                raise
+            self._held.discard(label)
+            await self._event(
+                EventKind.ATTEMPT_FAILED,
+                number,
+                f"attempt {number} was not begun: {error.message}",
+                code=error.code,
+                host_id=choice.offer.host_id,
+            )
+            raise _NoRoom(error, choice) from failure
+        return reserved.remarks
+
+    async def _release(self, label: str) -> None:
+        """Give back the room of a label that is not going to be ours."""
+        if label in self._held:
+            self._held.discard(label)
+            await workflow.execute_activity_method(BudgetActivities.release_budget, label, **RECORD)
+
+    async def _intend(
+        self, choice: Choice, label: str, number: int, remarks: tuple[str, ...]
+    ) -> None:
         offer = choice.offer
         await workflow.execute_activity_method(
             RecordActivities.record_intent,
@@ -201,6 +299,7 @@ class Provision:
             host_id=offer.host_id,
             bid_usd_per_hour=bid,
             usd_per_hour=offer.usd_per_hour,
+            **({"not_seen": list(remarks)} if remarks else {}),
         )
 
     async def _climb(self, choice: Choice, label: str, number: int) -> ActiveInstance:
@@ -292,6 +391,8 @@ class Provision:
         for label in sorted(self._open):
             await self._end(label, why)
         self._open.clear()
+        for label in sorted(self._held):
+            await self._release(label)
 
     async def _end(self, label: str, why: str) -> None:
         """Hand a label over to a workflow of its own, which outlives this one."""
@@ -307,6 +408,7 @@ class Provision:
                 id=end_workflow_id(label),
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
+        await self._release(label)
 
     async def _event(self, kind: EventKind, number: int, summary: str, **data: object) -> None:
         spec, generation = self._input.spec, self._input.generation
@@ -324,6 +426,9 @@ class Provision:
 
 _HOPELESS = frozenset({"insufficient_credit", "provider_auth_failed", "quota_exceeded"})
 """Errors that the next offer would run into as well."""
+
+_NO_ROOM = frozenset({"budget_exceeded", "insufficient_credit"})
+"""Errors of an attempt that was not begun; a cheaper offer may fit."""
 
 
 def active(instance: Instance, *, choice: Choice, label: str, generation: int) -> ActiveInstance:
