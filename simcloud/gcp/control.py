@@ -37,6 +37,11 @@ class _Quota(_Form):
     limit: float = Field(ge=0)
 
 
+class _Use(_Form):
+    user: str | None
+    """Path below the project, such as `regions/us-central1/forwardingRules/f`; null: nothing."""
+
+
 class _Settings(_Form):
     anonymous_allowed: bool | None = None
     preempt_mean_hours: float | Literal["never"] | None = None
@@ -101,6 +106,14 @@ def routes(service: Service) -> list[Route]:
         service.quotas.set_limit(region=form.region, metric=form.metric, limit=form.limit)
         return JSONResponse({"quotas": service.quotas.render(form.region)})
 
+    async def use(request: Request) -> Response:
+        form = await _form(request, _Use)
+        place = request.path_params
+        address = service.addresses.use(
+            region=str(place["region"]), name=str(place["name"]), user=form.user
+        )
+        return JSONResponse(service.addresses.render(address))
+
     async def settings(request: Request) -> Response:
         form = await _form(request, _Settings)
         if form.anonymous_allowed is not None:
@@ -126,6 +139,7 @@ def routes(service: Service) -> list[Route]:
         Route(one + "/link", _guarded(link), methods=["POST"]),
         Route("/stockout", _guarded(stockout), methods=["POST"]),
         Route("/quota", _guarded(quota), methods=["POST"]),
+        Route("/addresses/{region}/{name}/use", _guarded(use), methods=["POST"]),
         Route("/settings", _guarded(settings), methods=["POST"]),
         Route("/ledger", _guarded(ledger)),
     ]

@@ -21,7 +21,7 @@ class Meter(BaseModel):
 
     id: str
     resource: str
-    """`instances/<zone>/<name>` or `disks/<zone>/<name>`."""
+    """`instances/<zone>/<name>`, `disks/<zone>/<name>` or `addresses/<region>/<name>`."""
     resource_id: str
     region: str
     sku: str

@@ -31,6 +31,7 @@ _SPOT_SHARE = 0.3
 
 DISK_GB_MONTH: dict[str, float] = {"pd-standard": 0.04, "pd-balanced": 0.10, "pd-ssd": 0.17}
 _ADDRESS_HOUR = {"SPOT": 0.0025, "STANDARD": 0.005}
+_IDLE_ADDRESS_HOUR = 0.01
 
 _E2_MEDIUM_SPOT: dict[str, float] = {
     "us-central1": 0.01547,
@@ -139,3 +140,8 @@ def disk_price(*, disk_type: str, region: str) -> float:
 def address_price(*, spot: bool) -> float:
     """Return dollars per hour of an external IPv4 address in use."""
     return _ADDRESS_HOUR["SPOT" if spot else "STANDARD"]
+
+
+def idle_address_price() -> float:
+    """Return dollars per hour of a reserved external IPv4 address that nothing uses."""
+    return _IDLE_ADDRESS_HOUR

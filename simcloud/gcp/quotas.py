@@ -29,6 +29,7 @@ class Quotas:
 
     def __init__(self, *, store: Store, inventory: Inventory, enforced: bool) -> None:
         self._documents = store.collection("gcp_quotas")
+        self._addresses = store.collection("gcp_addresses")
         self._inventory = inventory
         self._enforced = enforced
 
@@ -65,9 +66,21 @@ class Quotas:
             if amount > 0 and used[metric] + amount > limit:
                 raise errors.quota_exceeded(metric=metric, limit=limit, region=instance.region)
 
+    def check_address(self, *, region: str) -> None:
+        """Refuse one more reserved address where there are as many as the quota allows.
+
+        Raises:
+            errors.GoogleError: 403 `quotaExceeded`.
+        """
+        limit = self.limit(region=region, metric="STATIC_ADDRESSES")
+        if self._enforced and self.usage(region)["STATIC_ADDRESSES"] + 1 > limit:
+            raise errors.quota_exceeded(metric="STATIC_ADDRESSES", limit=limit, region=region)
+
     def usage(self, region: str) -> dict[str, float]:
         """Return what is used in a region, by metric."""
         used = dict.fromkeys(DEFAULTS, 0.0)
+        reserved = [a for a in self._addresses.list() if a["region"] == region]
+        used["STATIC_ADDRESSES"] = float(len(reserved))
         for instance in self._inventory.instances():
             if instance.region != region:
                 continue

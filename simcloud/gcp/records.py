@@ -53,6 +53,26 @@ class Disk(Record):
         return f"{self.zone}/{self.name}"
 
 
+class Address(Record):
+    """A reserved external address."""
+
+    id: str
+    name: str
+    region: str
+    address: str
+    created: float
+    description: str | None = None
+    network_tier: str = "PREMIUM"
+    labels: dict[str, str] = Field(default_factory=dict)
+    user: str | None = None
+    """Path of what uses it, from `projects/` on."""
+
+    @property
+    def key(self) -> str:
+        """Its key in the store."""
+        return f"{self.region}/{self.name}"
+
+
 class Attachment(Record):
     """A disk's place in an instance."""
 

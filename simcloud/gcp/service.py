@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from simcloud.context import CloudContext
+from simcloud.gcp.addresses import Addresses
 from simcloud.gcp.auth import Tokens
 from simcloud.gcp.firewalls import Firewalls
 from simcloud.gcp.inventory import Inventory
@@ -41,6 +42,13 @@ class Service:
         self.stockouts = Stockouts(store)
         self.quotas = Quotas(
             store=store, inventory=self.inventory, enforced=context.settings.strict
+        )
+        self.addresses = Addresses(
+            store=store,
+            pool=context.addresses,
+            ledger=self.ledger,
+            quotas=self.quotas,
+            project=PROJECT,
         )
         self.renderer = Renderer(project=PROJECT, inventory=self.inventory)
         self.metadata = MetadataServers(

@@ -144,7 +144,7 @@ def classifier(methods: Sequence[Method]) -> Callable[[Scope, bytes], Call]:
             if match is None:
                 continue
             instance = match.groupdict().get("instance")
-            if method.name in ("instances.insert", "disks.insert"):
+            if method.name in ("instances.insert", "disks.insert", "addresses.insert"):
                 instance = _name_in(body)
             zone = match.groupdict().get("zone")
             return Call(operation=method.name, instance=instance, label=instance, zone=zone)

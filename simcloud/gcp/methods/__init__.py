@@ -1,6 +1,7 @@
 """The methods of the Compute API, by the resource they are about."""
 
 from simcloud.gcp.methods import (
+    addresses,
     catalog,
     disks,
     firewalls,
@@ -15,6 +16,7 @@ ALL = (
     *catalog.METHODS,
     *firewalls.METHODS,
     *operations.METHODS,
+    *addresses.METHODS,
     *disks.METHODS,
     *instances.METHODS,
     *settings.METHODS,

@@ -175,23 +175,6 @@ async def aggregate_subnetworks(ask: Ask) -> dict[str, Any]:
     )
 
 
-async def list_addresses(ask: Ask) -> dict[str, Any]:
-    """Answer `addresses.list`: none can be reserved here."""
-    return _page(ask, [], kind="addressList", path=f"regions/{ask.region}/addresses")
-
-
-async def aggregate_addresses(ask: Ask) -> dict[str, Any]:
-    """Answer `addresses.aggregatedList`: none can be reserved here."""
-    scopes: dict[str, Rows] = {"global": [], **{f"regions/{name}": [] for name in REGIONS}}
-    return listing.aggregated_page(
-        scopes,
-        query=listing.ListQuery.parse(ask.query),
-        kind="compute#addressAggregatedList",
-        path=f"projects/{ask.service.project}/aggregated/addresses",
-        member="addresses",
-    )
-
-
 METHODS = (
     Method("zones.list", "GET", "zones", list_zones),
     Method("zones.get", "GET", "zones/{zone}", get_zone),
@@ -226,6 +209,4 @@ METHODS = (
     Method("subnetworks.aggregatedList", "GET", "aggregated/subnetworks", aggregate_subnetworks),
     Method("subnetworks.list", "GET", "regions/{region}/subnetworks", list_subnetworks),
     Method("subnetworks.get", "GET", "regions/{region}/subnetworks/{subnetwork}", get_subnetwork),
-    Method("addresses.aggregatedList", "GET", "aggregated/addresses", aggregate_addresses),
-    Method("addresses.list", "GET", "regions/{region}/addresses", list_addresses),
 )
