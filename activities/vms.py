@@ -13,6 +13,7 @@ from activities.deadline import Deadline
 from activities.heartbeat import heartbeating
 from dumont.domain.errors import InstanceDead, InstanceGone, ProviderError
 from dumont.domain.instances import Instance, InstanceState, Message
+from dumont.domain.labels import MACHINE_KEY
 from dumont.domain.machine import MachineSpec
 from dumont.ports import MachineSecrets, SecretStore, VmOrder, VmProvider
 
@@ -116,7 +117,7 @@ class VmActivities:
             spot=ask.spot,
             ssh_keys=(keys.access_key_public,),
             startup_script=self._start_script(keys, ask.spec.authorized_keys),
-            labels={"dumont-machine": ask.spec.machine_id},
+            labels={MACHINE_KEY: ask.spec.machine_id},
         )
         async with heartbeating():
             return await self._provider.insert(order)

@@ -20,16 +20,22 @@ from api.routes import (
     agent,
     api_keys,
     auth,
+    budgets,
     codec,
     health,
     hibernation,
+    idle,
+    ledger,
+    leftovers,
     machines,
     meta,
     offers,
     protection,
+    savings,
     snapshots,
     ssh_keys,
     webhooks,
+    working_hours,
 )
 from api.routes import events as event_routes
 from api.services import Services, compose
@@ -92,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_routes(app: FastAPI, services: Services) -> None:
     v1 = APIRouter(prefix=PREFIX)
     for part in (
-        machines, protection, hibernation, snapshots, event_routes, offers, auth, api_keys, ssh_keys,
+        machines, protection, hibernation, idle, working_hours, snapshots, ledger, savings, event_routes, budgets, offers, auth, api_keys, ssh_keys, leftovers,
     ):  # fmt: skip
         v1.include_router(part.router)
     for part in (agent, webhooks, codec, health, meta):

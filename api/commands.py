@@ -41,7 +41,7 @@ from dumont.temporal.codec import CodecKey
 from dumont.temporal.failures import error_of
 from dumont.temporal.ids import fleet_watch_id, machine_workflow_id
 from dumont.temporal.queues import CONTROL
-from workflows.failover import DrillRequest, FailBackRequest
+from workflows.failover_messages import DrillRequest, FailBackRequest
 from workflows.fleet_watch import FleetWatch
 from workflows.lookups import BrowseOffers, FetchLogs, Flush, ProviderAccounts
 from workflows.machine import DestroyRequest, Machine, MachineInput

@@ -44,6 +44,7 @@ STATUS: Final[dict[str, int]] = {
     "provider_error": 502,
     "insufficient_credit": 402,
     "no_capacity": 409,
+    "budget_exceeded": 409,
     "quota_exceeded": 409,
     "offer_gone": 409,
     "instance_gone": 409,

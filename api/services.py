@@ -8,22 +8,31 @@ from datetime import timedelta
 
 from activities.market import Browse, Browsed
 from api.commands import Commands
+from api.hours_commands import HoursCommands
 from api.metrics import Metrics
 from api.remember import Remembered
+from api.savings_report import Savings
 from api.snapshot_commands import SnapshotCommands
 from api.stream import Hub
 from dumont.config import Settings
+from dumont.db.activity import PostgresActivity
 from dumont.db.api_keys import ApiKeys
+from dumont.db.budgets import PostgresBudgets, spent_of_ledger
 from dumont.db.engine import Database
 from dumont.db.events import EventLog
 from dumont.db.heartbeats import PostgresHeartbeats
+from dumont.db.ledger import PostgresLedger
+from dumont.db.leftovers import PostgresLeftovers
 from dumont.db.login_failures import LoginFailures
+from dumont.db.machine_spans import MachineSpans
 from dumont.db.machines import Machines
 from dumont.db.receipts import PostgresReceipts
+from dumont.db.savings import SavingsRecords
 from dumont.db.sessions import Sessions
 from dumont.db.snapshots import PostgresSnapshots
 from dumont.db.ssh_keys import SshKeys
 from dumont.db.users import Users
+from dumont.db.working_hours import PostgresWorkingHours
 from dumont.security.keys import Keys, load_or_create_keys
 from dumont.security.passwords import Passwords
 from dumont.security.tokens import AccessTokens
@@ -44,12 +53,19 @@ class Services:
     login_failures: LoginFailures
     machines: Machines
     heartbeats: PostgresHeartbeats
+    activity: PostgresActivity
     receipts: PostgresReceipts
     snapshots: PostgresSnapshots
+    ledger: PostgresLedger
+    savings: Savings
+    leftovers: PostgresLeftovers
+    budgets: PostgresBudgets
+    working_hours: PostgresWorkingHours
     event_log: EventLog
     hub: Hub
     commands: Commands
     snapshot_commands: SnapshotCommands
+    hours_commands: HoursCommands
     offers: Remembered[Browse, Browsed]
     codec: EncryptionCodec
     passwords: Passwords
@@ -88,8 +104,18 @@ def compose(settings: Settings) -> Services:
         login_failures=LoginFailures(database),
         machines=machines,
         heartbeats=PostgresHeartbeats(database),
+        activity=PostgresActivity(database),
         receipts=PostgresReceipts(database),
         snapshots=PostgresSnapshots(database),
+        ledger=PostgresLedger(database),
+        savings=Savings(
+            ledger=PostgresLedger(database),
+            spans=MachineSpans(database),
+            records=SavingsRecords(database),
+        ),
+        leftovers=PostgresLeftovers(database),
+        budgets=PostgresBudgets(database, spent=spent_of_ledger(database)),
+        working_hours=PostgresWorkingHours(database),
         event_log=event_log,
         hub=Hub(
             database=database,
@@ -102,6 +128,7 @@ def compose(settings: Settings) -> Services:
         offers=Remembered(for_s=10),
         commands=commands,
         snapshot_commands=SnapshotCommands(commands),
+        hours_commands=HoursCommands(commands),
         codec=EncryptionCodec(codec_keys),
         passwords=Passwords(),
         access_tokens=AccessTokens(

@@ -48,6 +48,22 @@ class Settings(BaseSettings):
         validation_alias="GCP_PROJECT",
         description="Google project; the service account's own when unset.",
     )
+    gcp_prices_url: str | None = Field(
+        default=None,
+        description="Google's Cloud Billing Catalog, without path, for the prices of standbys; GCP_URL "
+        "when unset. Without either, and without GCP_PRICES_KEY, they come from a dated list.",
+    )
+    gcp_prices_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="GCP_PRICES_KEY",
+        description="Google API key that may read the Cloud Billing Catalog.",
+    )
+    storage_usd_per_gb_month: float | None = Field(
+        default=None,
+        ge=0,
+        description="What the object store costs, $ per GB and month. When unset the ledger shows its "
+        "cost as unknown, never as zero.",
+    )
     database_url: SecretStr = Field(
         default=SecretStr("postgresql://dumont@127.0.0.1:5432/dumont"),
         validation_alias="DATABASE_URL",
@@ -157,6 +173,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Two empty listings this far apart prove that an instance is gone.",
     )
+    end_leftovers: bool = Field(
+        default=True,
+        description="Whether sweeps end what costs money without a machine: detached disks, unused "
+        "addresses, stopped instances and schedules that the database and Temporal both say nobody "
+        "owns. `false` finds and shows them only. The sweep over instances is not affected.",
+    )
     standby_provider: Literal["gcp", "none"] | None = Field(
         default=None,
         description="Cloud that standbys are rented from; `gcp` where GCP_CREDENTIALS is set, when "
@@ -198,7 +220,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "vast_url", "api_url", "gcp_url", "temporal_ui_url", "s3_url", "s3_machines_url", "sts_url",
-        "agent_api_url",
+        "agent_api_url", "gcp_prices_url",
     )  # fmt: skip
     @classmethod
     def _url(cls, value: str | None) -> str | None:
@@ -210,12 +232,18 @@ class Settings(BaseSettings):
 
     @field_validator(
         "gcp_project", "agent_api_url", "s3_machines_url", "sts_url", "s3_role_arn", "r2_account_id",
-        "r2_api_token", mode="before",
+        "r2_api_token", "gcp_prices_url", "gcp_prices_key", mode="before",
     )  # fmt: skip
     @classmethod
     def _unset(cls, value: Any) -> Any:
         """An empty variable, as compose files pass it on, is one that is not set."""
         return value or None
+
+    @field_validator("storage_usd_per_gb_month", mode="before")
+    @classmethod
+    def _no_price(cls, value: Any) -> Any:
+        """Zero is a price; an empty variable is none."""
+        return None if value == "" else value
 
     @field_validator("gcp_credentials", mode="before")
     @classmethod

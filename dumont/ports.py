@@ -5,7 +5,7 @@ Activities receive these; adapters implement them; they meet in `worker/compose.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from dumont.domain.events import MachineEvent
+from dumont.domain.idle import IdlePolicy, IdleState, KeepAlive, Sample
+from dumont.domain.idle_watch import Reading
 from dumont.domain.instances import (
     Charge,
     Instance,
@@ -23,6 +25,7 @@ from dumont.domain.instances import (
     SshAddress,
 )
 from dumont.domain.ladder import AgentHello, Rung
+from dumont.domain.leftovers import CloudAddress, CloudDisk, LeftoverPlan
 from dumont.domain.machine import MachineSpec, MachineState
 from dumont.domain.offers import GpuRequirement, Offer
 from dumont.domain.protection import AgentRole, ProtectionReport
@@ -177,6 +180,42 @@ class VmProvider(Protocol):
 
     async def zones(self) -> list[str]:
         """The zones the project may use. Costs nothing."""
+        ...
+
+
+class CloudRemains(Protocol):
+    """What VMs can leave behind in a cloud: disks and addresses. Same errors as `InstanceProvider`."""
+
+    async def list_disks(self, *, label_prefix: str) -> list[CloudDisk]:
+        """Every disk whose name starts so, attached or not. Complete, or it raises."""
+        ...
+
+    async def list_addresses(self, *, label_prefix: str) -> list[CloudAddress]:
+        """Every reserved address whose name starts so, used or not. Complete, or it raises."""
+        ...
+
+    async def delete_disk(self, *, zone: str, name: str, disk_id: str) -> None:
+        """Delete a disk that no instance has; looked at right before. One that is gone is success.
+
+        Raises:
+            RequestRefused: An instance has it.
+        """
+        ...
+
+    async def delete_address(self, *, region: str, name: str, address_id: str) -> None:
+        """Release an address that nothing uses; looked at right before. One that is gone is success.
+
+        Raises:
+            RequestRefused: Something uses it.
+        """
+        ...
+
+
+class LeftoverStore(Protocol):
+    """What the last sweep over leftovers found, for who looks."""
+
+    async def record_survey(self, source: str, plan: LeftoverPlan, *, at: datetime) -> None:
+        """Replace what was found there before; an older sweep does not."""
         ...
 
 
@@ -497,6 +536,48 @@ class HeartbeatTimes(Protocol):
 
     async def last_report(self, machine_id: str, *, instance_id: str) -> ProtectionReport | None:
         """What an instance's agent said last of its mirror; None: nothing."""
+        ...
+
+
+class ActivityStore(Protocol):
+    """What machines were seen doing by the minute, what owners want of idleness, and what was done."""
+
+    async def now(self) -> datetime:
+        """Its clock: the only one that counts here."""
+        ...
+
+    async def add(self, machine_id: str, reading: Reading) -> None:
+        """Note one look at a machine, at this moment."""
+        ...
+
+    async def samples(
+        self, machine_ids: Sequence[str], *, since: datetime
+    ) -> dict[str, list[Sample]]:
+        """Each machine's minutes since then, oldest first; a minute without a word is not there."""
+        ...
+
+    async def last_heard(self, machine_ids: Sequence[str]) -> dict[str, float]:
+        """Seconds since each machine was last seen, of those that were within two minutes."""
+        ...
+
+    async def settle(self) -> int:
+        """Put minutes that are over in order and delete what is too old."""
+        ...
+
+    async def policies(self, machine_ids: Sequence[str]) -> dict[str, IdlePolicy]:
+        """Of those machines whose owner said something."""
+        ...
+
+    async def keep_alives(self, machine_ids: Sequence[str]) -> dict[str, KeepAlive]:
+        """Of those machines that somebody wanted kept up."""
+        ...
+
+    async def states(self, generations: Mapping[str, int]) -> dict[str, IdleState]:
+        """How far idleness is with machines of these generations; those of earlier ones are over."""
+        ...
+
+    async def set_state(self, machine_id: str, state: IdleState, *, generation: int) -> None:
+        """Note how far it is."""
         ...
 
 

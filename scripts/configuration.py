@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Clouds": (
         "env", "vast_api_key", "vast_url", "gcp_credentials", "gcp_project", "gcp_url",
     ),
+    "Money": ("gcp_prices_url", "gcp_prices_key", "storage_usd_per_gb_month"),
     "Databases and stores": (
         "database_url", "temporal_address", "temporal_namespace", "temporal_ui_url",
         "s3_url", "s3_bucket", "s3_access_key_id", "s3_secret_access_key", "s3_region",
@@ -35,6 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Files": ("state_dir", "keys_file"),
     "Watching the clouds": (
         "fleet_poll_s", "reconcile_every_s", "create_window_s", "gone_confirm_s",
+        "end_leftovers",
     ),
     "Protection": (
         "standby_provider", "standby_zone", "agent_api_url", "rescue_s", "failback_idle_s",

@@ -15,6 +15,7 @@ from activities.endings import EndingActivities
 from activities.evidence import EvidenceActivities, ProviderEvidence
 from activities.fleet import FleetActivities, Watch, primaries
 from activities.instances import InstanceActivities
+from activities.leftovers import LeftoverActivities
 from activities.listing import SharedListing
 from activities.market import MarketActivities
 from activities.mirroring import AgentTools, MirrorActivities
@@ -49,6 +50,7 @@ from dumont.security.vault import Vault
 from dumont.temporal import search_attributes
 from dumont.temporal.ids import machine_workflow_id, standby_workflow_id
 from dumont.temporal.queues import CONTROL, PROVIDER_GCP, PROVIDER_VAST
+from worker.compose_ledger import vast_ledger_activities
 from worker.roles import (
     ControlActivities,
     KeepingActivities,
@@ -168,8 +170,16 @@ def vast_provider(settings: Settings) -> VastProvider:
     return VastProvider(url=settings.vast_url, api_key=settings.vast_api_key.get_secret_value())
 
 
-def vast_activities(parts: Parts, provider: VastProvider) -> VastActivities:
-    """Everything that talks to Vast.ai, around one listing of the account."""
+def vast_activities(
+    parts: Parts, provider: VastProvider, *, leftovers: LeftoverActivities | None = None
+) -> VastActivities:
+    """Everything that talks to Vast.ai, around one listing of the account.
+
+    Args:
+        parts: What the process has.
+        provider: The account.
+        leftovers: The sweep over what is left there, composed beside these.
+    """
     listing = SharedListing(provider, label_prefix=prefix(env=parts.settings.env))
     entities = Entities(parts)
     return VastActivities(
@@ -198,6 +208,8 @@ def vast_activities(parts: Parts, provider: VastProvider) -> VastActivities:
             running_machines=entities.running,
             start_machine=entities.start,
         ),
+        leftovers=leftovers,
+        ledger=vast_ledger_activities(parts, provider, listing),
     )
 
 

@@ -17,6 +17,8 @@ from dumont.providers.gcp.adapter import GcpProvider
 from dumont.providers.gcp.fleet import VmFleet
 from dumont.remote.standby_start import build_standby_start
 from worker.compose import Entities, Parts
+from worker.compose_ledger import gcp_ledger_activities
+from worker.compose_leftovers import gcp_leftovers
 from worker.roles import GcpActivities
 from worker.standby_zones import zone_picker
 
@@ -71,4 +73,6 @@ def gcp_activities(parts: Parts, provider: GcpProvider) -> GcpActivities:
             running_machines=entities.running,
             start_machine=entities.start,
         ),
+        leftovers=gcp_leftovers(parts, provider, provider.remains),
+        ledger=gcp_ledger_activities(parts, provider, fleet, listing),
     )

@@ -7,6 +7,7 @@ from typing import Final
 
 from temporalio.client import (
     Client,
+    WorkflowHandle,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -14,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.orders import Order, Verb
 from dumont.domain.errors import Conflict, DependencyUnavailable, NotFound
+from dumont.domain.machine import MachineState
 from dumont.temporal.failures import error_of
 from dumont.temporal.ids import machine_workflow_id
 from workflows.machine import Machine
@@ -41,8 +43,8 @@ class MachineOrders:
             NotFound: No such workflow runs.
             DependencyUnavailable: Nobody accepted it.
         """
-        machine = self._client.get_workflow_handle_for(
-            Machine.run, machine_workflow_id(order.machine_id)
+        machine: WorkflowHandle[Machine, MachineState] = self._client.get_workflow_handle(
+            machine_workflow_id(order.machine_id)
         )
         try:
             if order.verb is Verb.HIBERNATE:

@@ -34,6 +34,7 @@ from worker.compose import (
     watch_of,
 )
 from worker.compose_gcp import gcp_activities, gcp_provider
+from worker.compose_leftovers import ensure_leftovers_sweep, vast_leftovers
 from worker.compose_money import ensure_money_sweeps, money_activities
 from worker.compose_snapshots import ensure_upkeep, keeping_activities
 from worker.health import health_server
@@ -108,13 +109,14 @@ async def _worker(
         provider = vast_provider(parts.settings)
         stack.push_async_callback(provider.aclose)
         await _ensure_watch(parts, PROVIDER_VAST, account=provider.account, sweep=RECONCILE)
-        return vast_worker(
-            parts.client, vast_activities(parts, provider), interceptors=interceptors
-        )
+        await ensure_leftovers_sweep(parts, PROVIDER_VAST)
+        vast = vast_activities(parts, provider, leftovers=vast_leftovers(parts, provider))
+        return vast_worker(parts.client, vast, interceptors=interceptors)
     assert role == PROVIDER_GCP
     project = gcp_provider(parts.settings)
     stack.callback(project.close)
     await _ensure_watch(parts, PROVIDER_GCP, account=project.account, sweep=RECONCILE_STANDBYS)
+    await ensure_leftovers_sweep(parts, PROVIDER_GCP)
     return gcp_worker(parts.client, gcp_activities(parts, project), interceptors=interceptors)
 
 

@@ -16,6 +16,7 @@ from activities.endings import EndingActivities
 from activities.evidence import EvidenceActivities, ProviderEvidence
 from activities.fleet import FleetActivities
 from activities.instances import InstanceActivities
+from activities.leftovers import LeftoverActivities
 from activities.market import MarketActivities
 from activities.mirroring import MirrorActivities
 from activities.readiness import ReadinessActivities
@@ -30,9 +31,13 @@ from activities.vms import VmActivities
 from dumont.domain.errors import DumontError
 from dumont.temporal.failures import ErrorInterceptor
 from dumont.temporal.queues import CONTROL, PROVIDER_GCP, PROVIDER_VAST
+from workflows.budgets import EnforceBudgets
 from workflows.end_instances import EndInstances
 from workflows.failover import Failover
 from workflows.fleet_watch import FleetWatch
+from workflows.idle import IdleSweep
+from workflows.ledger import KeepLedger
+from workflows.leftovers import Leftovers
 from workflows.lookups import BrowseOffers, FetchLogs, Flush, ProviderAccounts
 from workflows.machine import Machine
 from workflows.provision import Provision
@@ -42,6 +47,7 @@ from workflows.retire import Retire
 from workflows.snapshot_upkeep import PruneRepositories, SnapshotSchedules
 from workflows.snapshots import PruneRepository, RestoreSnapshot, Snapshot
 from workflows.standby import Standby
+from workflows.working_hours import HourSchedules, KeepHours
 
 WORKFLOWS: Final[tuple[type, ...]] = (
     Machine,
@@ -65,6 +71,12 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     ForgetSnapshot,
     SnapshotSchedules,
     PruneRepositories,
+    IdleSweep,
+    Leftovers,
+    KeepHours,
+    HourSchedules,
+    EnforceBudgets,
+    KeepLedger,
 )
 
 PASSTHROUGH: Final = (
@@ -173,6 +185,9 @@ class VastActivities:
     accounts: AccountActivities
     fleet: FleetActivities
     sweep: SweepActivities
+    leftovers: LeftoverActivities | None = None
+    ledger: Sequence[Callable[..., Any]] = ()
+    """What the ledger reads there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +198,9 @@ class GcpActivities:
     endings: EndingActivities
     fleet: FleetActivities
     sweep: SweepActivities
+    leftovers: LeftoverActivities | None = None
+    ledger: Sequence[Callable[..., Any]] = ()
+    """What the ledger reads there."""
 
 
 def control_worker(
@@ -240,6 +258,8 @@ def vast_worker(
             acts.sweep.survey,
             acts.sweep.revive_machine,
             acts.sweep.drop_request,
+            *leftovers_served(acts.leftovers),
+            *acts.ledger,
         ],
         interceptors=interceptors,
     )
@@ -263,9 +283,16 @@ def gcp_worker(
             acts.fleet.watch_provider,
             acts.fleet.look_now,
             acts.sweep.survey,
+            *leftovers_served(acts.leftovers),
+            *acts.ledger,
         ],
         interceptors=interceptors,
     )
+
+
+def leftovers_served(acts: LeftoverActivities | None) -> list[Callable[..., Any]]:
+    """All of them, as each queue serves them for its own source."""
+    return [] if acts is None else [acts.survey_leftovers, acts.end_leftover]
 
 
 def sandbox() -> SandboxedWorkflowRunner:

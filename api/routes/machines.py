@@ -11,11 +11,13 @@ import structlog
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from api.auth import NEEDS_LOGIN, MachinesReader, MachinesWriter, Parts, Principal
+from api.budget_view import need_room
 from api.errors import documented
 from api.services import Services
 from api.views import machine_view
 from dumont.db.machines import NEVER_STARTED, Cursor, MachineRow
 from dumont.domain.errors import (
+    BudgetExceeded,
     Conflict,
     DependencyUnavailable,
     DumontError,
@@ -61,7 +63,9 @@ NO_WORKFLOW_HINT: Final = "a sweep restores or closes it within two minutes; ask
 @router.post(
     "",
     status_code=201,
-    responses=documented(*NEEDS_LOGIN, "conflict", "precondition_failed", "invalid_input")
+    responses=documented(
+        *NEEDS_LOGIN, "conflict", "precondition_failed", "invalid_input", "budget_exceeded"
+    )
     | {200: {"model": MachineView, "description": "This key made the machine already."}},
 )
 async def create_machine(
@@ -78,6 +82,7 @@ async def create_machine(
     unless only the answer was lost: repeat with the same `Idempotency-Key` to be sure.
     """
     spec = await _spec(body, principal, services, idempotency_key or str(uuid.uuid4()))
+    await _need_room(services, spec)
     row, created = await services.machines.request(spec, at=datetime.now(UTC))
     if not created and not _same_request(row.spec, spec):
         raise Conflict(
@@ -213,6 +218,19 @@ async def _spec(
         setup_script=body.setup_script,
         protection=_policy(body.protection, services),
     )
+
+
+async def _need_room(services: Services, spec: MachineSpec) -> None:
+    """Say at once when budgets have no room; the same request of a machine that exists passes.
+
+    Raises:
+        BudgetExceeded: Which one, and by how much.
+    """
+    try:
+        await need_room(services, owner_id=spec.owner_id, machine_id=None)
+    except BudgetExceeded:
+        if not await services.machines.by_ids([spec.machine_id]):
+            raise
 
 
 def _policy(order: ProtectionOrder, services: Services) -> ProtectionPolicy | None:

@@ -18,7 +18,7 @@ from dumont.domain.protection import Barrier
 from dumont.domain.protection_resources import ProtectionDetail
 from dumont.domain.receipts import Receipt
 from dumont.domain.resources import Accepted, DrillOrder, ReceiptList, ReceiptView
-from workflows.failover import DrillRequest, FailBackRequest
+from workflows.failover_messages import DrillRequest, FailBackRequest
 
 router = APIRouter(prefix="/machines/{machine}", tags=["protection"])
 

@@ -11,13 +11,19 @@ from typer.core import TyperGroup
 
 from dumont.cli.commands import (
     account,
+    budget,
     connect,
+    hours,
+    idle,
     insight,
     keys,
+    ledger,
+    leftovers,
     machines,
     protect,
     rest,
     restore,
+    savings,
     snapshot_policy,
     snapshots,
     up,
@@ -103,8 +109,16 @@ app.command("failback", rich_help_panel=_MACHINES)(protect.failback)
 app.command("receipts", rich_help_panel=_MACHINES)(protect.receipts)
 app.command("hibernate", rich_help_panel=_MACHINES)(rest.hibernate)
 app.command("wake", rich_help_panel=_MACHINES)(rest.wake)
+app.command("hours", rich_help_panel=_MACHINES)(hours.hours)
+app.add_typer(idle.app, name="idle", rich_help_panel=_MACHINES)
+app.command("keep-alive", rich_help_panel=_MACHINES)(idle.keep_alive)
 app.command("destroy", rich_help_panel=_MACHINES)(machines.destroy)
+app.add_typer(budget.app, name="budget", rich_help_panel=_MACHINES)
+app.command("leftovers", rich_help_panel=_MACHINES)(leftovers.leftovers)
 app.command("offers", rich_help_panel=_MACHINES)(insight.offers)
+app.command("ledger", rich_help_panel=_MACHINES)(ledger.ledger)
+app.command("savings", rich_help_panel=_MACHINES)(savings.savings)
+app.command("savings-scenario", rich_help_panel=_MACHINES)(savings.savings_scenario)
 app.command("snapshot", rich_help_panel=_SNAPSHOTS)(snapshots.snapshot)
 app.command("snapshots", rich_help_panel=_SNAPSHOTS)(snapshots.snapshots)
 app.command("restore", rich_help_panel=_SNAPSHOTS)(restore.restore)

@@ -33,10 +33,17 @@ from dumont.domain.resources import (
     SshKeyCreate,
     SshKeyView,
     UserView,
+    WakeQuoteView,
 )
 
 if TYPE_CHECKING:
+    from dumont.cli.budget_calls import BudgetCalls
+    from dumont.cli.hours_calls import HoursCalls
+    from dumont.cli.idle_calls import IdleCalls
+    from dumont.cli.ledger_calls import LedgerCalls
+    from dumont.cli.savings_calls import SavingsCalls
     from dumont.cli.snapshot_calls import SnapshotCalls
+    from dumont.domain.leftover_resources import LeftoverList
 
 FLUSH_TIMEOUT = httpx.Timeout(connect=5, read=700, write=10, pool=5)
 """Seconds. The server itself waits for a barrier for about eleven minutes."""
@@ -80,6 +87,41 @@ class Api(Calls):
         from dumont.cli.snapshot_calls import SnapshotCalls  # most commands need none of it
 
         return SnapshotCalls(http=self._http)
+
+    @property
+    def budgets(self) -> BudgetCalls:
+        """What the server does about budgets, over the same connection."""
+        from dumont.cli.budget_calls import BudgetCalls  # most commands need none of it
+
+        return BudgetCalls(http=self._http)
+
+    @property
+    def hours(self) -> HoursCalls:
+        """What the server does about working hours, over the same connection."""
+        from dumont.cli.hours_calls import HoursCalls  # most commands need none of it
+
+        return HoursCalls(http=self._http)
+
+    @property
+    def ledger(self) -> LedgerCalls:
+        """What the server's ledger has, over the same connection."""
+        from dumont.cli.ledger_calls import LedgerCalls  # most commands need none of it
+
+        return LedgerCalls(http=self._http)
+
+    @property
+    def savings(self) -> SavingsCalls:
+        """What the server knows of savings, over the same connection."""
+        from dumont.cli.savings_calls import SavingsCalls  # most commands need none of it
+
+        return SavingsCalls(http=self._http)
+
+    @property
+    def idle(self) -> IdleCalls:
+        """What the server does about idleness, over the same connection."""
+        from dumont.cli.idle_calls import IdleCalls  # most commands need none of it
+
+        return IdleCalls(http=self._http)
 
     # Account
 
@@ -190,6 +232,10 @@ class Api(Calls):
         """Ask a hibernated machine to come back."""
         return self._command(ref, "wake")
 
+    def wake_quote(self, *, ref: str) -> WakeQuoteView:
+        """What waking a machine would cost and take now."""
+        return self._read(f"/machines/{part(ref)}/wake-quote", WakeQuoteView)
+
     def _command(self, ref: str, what: str, order: BaseModel | None = None) -> MachineView:
         """Send a machine a wish, as often as it takes: it is carried out once."""
         response = self._http.call(
@@ -232,6 +278,12 @@ class Api(Calls):
     def logs(self, *, ref: str) -> LogText:
         """What the provider has of the instance's output."""
         return self._read(f"/machines/{part(ref)}/logs", LogText)
+
+    def leftovers(self) -> LeftoverList:
+        """What costs money although no machine runs on it, as the last sweeps found it."""
+        from dumont.domain.leftover_resources import LeftoverList
+
+        return self._read("/leftovers", LeftoverList)
 
     def offers(self, **query: str | float | None) -> OfferList:
         """What the market rents now; the parameters of `GET /offers`."""

@@ -23,7 +23,8 @@ class ExitCode(IntEnum):
     CONFLICT = 5
     """It exists already, or its state does not allow this now."""
     CAPACITY = 6
-    """The cloud cannot or will not do it: no offer, no credit, a quota, or it is out of order."""
+    """The cloud cannot or will not do it: no offer, no credit, a quota, or it is out of order. Or a
+    budget has no room for it."""
     UNAVAILABLE = 7
     """The server, or something it stands on, does not answer."""
     INTERRUPTED = 130
@@ -37,6 +38,7 @@ _BY_CODE = {
     "forbidden": ExitCode.AUTH,
     "conflict": ExitCode.CONFLICT,
     "precondition_failed": ExitCode.CONFLICT,
+    "budget_exceeded": ExitCode.CAPACITY,
     "too_many_attempts": ExitCode.UNAVAILABLE,
     "dependency_unavailable": ExitCode.UNAVAILABLE,
 }

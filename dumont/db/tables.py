@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -237,6 +238,14 @@ snapshot_policies = Table(
     comment="Only of machines whose owner said something.",
 )
 
+working_hours = Table(
+    "working_hours",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("hours", JSONB, nullable=False),
+    comment="Only of machines that have any.",
+)
+
 snapshot_tries = Table(
     "snapshot_tries",
     metadata,
@@ -245,4 +254,182 @@ snapshot_tries = Table(
     Column("failures", Integer, nullable=False, comment="in a row"),
     Column("error", Text, nullable=False),
     comment="The last one of each machine.",
+)
+
+activity_readings = Table(
+    "activity_readings",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("at", _Time, primary_key=True, comment="the second, by this server's clock"),
+    Column("reading", JSONB, nullable=False),
+    Index("ix_activity_readings_at", "at"),
+    comment="What primaries' agents saw in minutes that are not merged yet.",
+)
+
+activity = Table(
+    "activity",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("minute", _Time, primary_key=True),
+    Column("sample", JSONB, nullable=False),
+    Index("ix_activity_minute", "minute"),
+    comment="Minutes that are over; deleted after eight days.",
+)
+
+idle_policies = Table(
+    "idle_policies",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("policy", JSONB, nullable=False),
+    comment="Only of machines whose owner said something.",
+)
+
+keep_alives = Table(
+    "keep_alives",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("keep_alive", JSONB, nullable=False),
+)
+
+idle_states = Table(
+    "idle_states",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("generation", Integer, nullable=False, comment="another one begins anew"),
+    Column("state", JSONB, nullable=False),
+    comment="Whom idleness warned, and who refused it.",
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("key", Text, primary_key=True, comment="machine/<id>, owner/<id> or total"),
+    Column("owner_id", Text, comment="null: of the whole deployment"),
+    Column("budget", JSONB, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("set_at", _Time, nullable=False),
+    Column("above_since", _Time, comment="since when $/h is above its cap, without a break"),
+    Index("ix_budgets_owner_id", "owner_id"),
+)
+
+budget_acts = Table(
+    "budget_acts",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("at", _Time, nullable=False),
+    Column("budget_key", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("owner_id", Text, comment="null: of the whole deployment"),
+    Column("machine_id", Text),
+    Column("act", JSONB, nullable=False),
+    Index("ix_budget_acts_budget_key", "budget_key", "period"),
+    Index("ix_budget_acts_owner_id", "owner_id", "at"),
+    comment="Receipts. Filed once, never changed.",
+)
+
+budget_reservations = Table(
+    "budget_reservations",
+    metadata,
+    Column("label", Text, primary_key=True, comment="of the attempt that rents"),
+    Column("machine_id", Text, nullable=False),
+    Column("owner_id", Text, nullable=False, index=True),
+    Column("generation", Integer, nullable=False),
+    Column("usd_per_hour", Double, nullable=False),
+    Column("reserved_at", _Time, nullable=False),
+    Column("released_at", _Time),
+    comment="What is being rented and is in no machine's record yet.",
+)
+
+leftover_surveys = Table(
+    "leftover_surveys",
+    metadata,
+    Column("source", Text, primary_key=True, comment="where the sweep looked"),
+    Column("surveyed_at", _Time, nullable=False),
+    Column("survey", JSONB, nullable=False),
+    comment="What the last sweep over leftovers found at each source.",
+)
+
+rentals = Table(
+    "rentals",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True, comment="the provider's id"),
+    Column("machine_id", Text, nullable=False),
+    Column("owner_id", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("role", Text, nullable=False, comment="gpu or standby"),
+    Column("gpu", Text),
+    Column("gpu_count", Integer),
+    Column("host_id", Text),
+    Column("region", Text),
+    Column("rental", Text),
+    Column("machine_type", Text),
+    Column("disk_gb", Double),
+    Column("created_at", _Time, comment="by the provider's clock, or when it was intended"),
+    Column("first_seen_at", _Time, nullable=False),
+    Column("last_seen_at", _Time),
+    Column("missing_since", _Time, comment="no proof of anything yet"),
+    Column("ended_at", _Time, comment="verified"),
+    Column("ended_by", Text),
+    Column("changed_at", _Time, nullable=False, comment="by this server's clock"),
+    Column("metered_at", _Time, comment="the change up to which its lines are written"),
+    Index("ix_rentals_open", "provider", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_rentals_machine_id", "machine_id"),
+    comment="What providers bill us for, from its first second to its last.",
+)
+
+price_changes = Table(
+    "price_changes",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("at", _Time, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("usd_per_hour", Double),
+    Column("disk_usd_per_hour", Double),
+    Column("address_usd_per_hour", Double),
+    Column("source", Text, nullable=False),
+    comment="State and prices of rentals as they were seen, from a moment on.",
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("resource_id", Text, primary_key=True),
+    Column("item", Text, primary_key=True),
+    Column("day", Date, primary_key=True, comment="of UTC"),
+    Column("machine_id", Text),
+    Column("owner_id", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("basis", Text, nullable=False),
+    Column("start", _Time, nullable=False),
+    Column("end", _Time, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("quantity", Double),
+    Column("usd", Double, comment="null: unknown, never zero"),
+    Column("gpu", Text),
+    Column("gpu_count", Integer),
+    Column("region", Text),
+    Column("rental", Text),
+    Column("source", Text, nullable=False),
+    Column("billed_seconds", Double),
+    Column("billed_usd", Double),
+    Column("billed_until", _Time),
+    Column("billed_at", _Time, comment="when the bill was read; null: no bill has it"),
+    Column("metered_seconds", Double),
+    Column("metered_usd", Double),
+    Index("ix_ledger_owner_page", "owner_id", "day", "provider", "resource_id", "item"),
+    Index("ix_ledger_machine_id_day", "machine_id", "day"),
+    comment="One line for each resource, item and day.",
+)
+
+ledger_marks = Table(
+    "ledger_marks",
+    metadata,
+    Column("name", Text, primary_key=True, comment="`bills/<provider>/<account>` or `events`"),
+    Column("day", Date, comment="the last day whose bill is settled"),
+    Column("at", _Time, comment="when the bill was read last"),
+    Column("seq", BigInteger, comment="the last event that was followed"),
+    comment="How far the ledger has read.",
 )

@@ -26,6 +26,7 @@
         + Forbidden
         + PreconditionFailed
         + TooManyAttempts          log-ins; carries `retry_after`                  (retry)
+        + BudgetExceeded           it would pass what somebody set as the most to spend
       x DependencyUnavailable      one of our own parts is down                    (retry)
       x StorageError               the object store refuses, or what it holds is damaged
 
@@ -231,6 +232,12 @@ class TooManyAttempts(CommandError):
     ) -> None:
         super().__init__(message, field=field, hint=hint)
         self.retry_after = retry_after
+
+
+class BudgetExceeded(CommandError):
+    """It would cost more than a budget allows."""
+
+    code = "budget_exceeded"
 
 
 class DependencyUnavailable(DumontError):

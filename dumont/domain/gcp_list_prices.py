@@ -23,6 +23,8 @@ HOURS_PER_MONTH = 730.0
 
 ADDRESS_PER_HOUR = 0.005
 ADDRESS_PER_HOUR_SPOT = 0.0025
+ADDRESS_PER_HOUR_UNUSED = 0.01
+"""Of one that is reserved and used by nothing; as the same page is quoted by others, not read by us."""
 
 E2_SHARES: dict[str, float] = {
     "e2-micro": 0.25,

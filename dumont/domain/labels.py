@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from dumont.domain.errors import InvalidInput
 
+MACHINE_KEY = "dumont-machine"
+"""Google's label, on whatever is made for a machine there, that has the machine's id."""
+
 _ENV = re.compile(r"[a-z][a-z0-9]{0,11}")
 _LABEL = re.compile(r"dmt-([a-z][a-z0-9]{0,11})-(m[0-9a-f]{12})-g([1-9]\d{0,5})-a([1-9]\d{0,3})")
 

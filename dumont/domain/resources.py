@@ -16,7 +16,7 @@ from dumont.domain.ladder import Rung
 from dumont.domain.machine import MachinePhase
 from dumont.domain.names import check_machine_name
 from dumont.domain.offers import GpuRequirement
-from dumont.domain.protection import ProtectionPolicy, ProtectionStatus
+from dumont.domain.protection import Asleep, ProtectionPolicy, ProtectionStatus
 from dumont.domain.receipts import Receipt
 
 
@@ -249,6 +249,30 @@ class HibernateOrder(Request):
     """POST /machines/{machine}/hibernate."""
 
     reason: str = Field(default="", max_length=200, description="For the event log.")
+    standby: Asleep | None = Field(
+        default=None,
+        description="`keep`: the standby stays, as a shell with every file; `end`: it is given back as "
+        "well. Null: as the machine's policy says.",
+    )
+
+
+class WakeQuoteView(Resource):
+    """GET /machines/{machine}/wake-quote."""
+
+    machine_id: str
+    name: str
+    usd_per_hour: float | None = Field(
+        description="Of the offer that would be tried first, disk included; null: none fits now."
+    )
+    gpu: str
+    gpu_count: int
+    region: str | None
+    reliability: float | None
+    fitting: int = Field(description="Offers that fit, of different hosts.")
+    seen_at: datetime = Field(description="When the market was asked.")
+    seconds: float | None = Field(description="Until it is usable; null: nothing was measured yet.")
+    basis: str = Field(description="What the estimate of the time is made of.")
+    bytes: int | None = Field(description="What has to come back; null: unknown.")
 
 
 class DrillOrder(Request):

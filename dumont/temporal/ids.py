@@ -6,8 +6,15 @@ from typing import Final
 
 RECONCILE: Final = "reconcile"
 RECONCILE_STANDBYS: Final = "reconcile-standbys"
+LEFTOVERS: Final = "leftovers"
+LEFTOVERS_VAST: Final = "leftovers-vast"
+LEFTOVERS_GCP: Final = "leftovers-gcp"
 SNAPSHOT_SCHEDULES: Final = "snapshot-schedules"
 PRUNE: Final = "prune-repositories"
+LEDGER: Final = "ledger"
+HOUR_SCHEDULES: Final = "hour-schedules"
+IDLE: Final = "idle"
+BUDGETS: Final = "budgets"
 
 
 def machine_workflow_id(machine_id: str) -> str:
@@ -53,3 +60,8 @@ def run_workflow_id(machine_id: str, run: str) -> str:
 def snapshot_schedule_id(machine_id: str) -> str:
     """The schedule of a machine's snapshots, and its workflows' ids before Temporal adds the time."""
     return f"machine/{machine_id}/snapshot"
+
+
+def hours_schedule_id(machine_id: str, act: str) -> str:
+    """The schedule that wakes a machine at its hour, or lets it hibernate: `act` is which."""
+    return f"machine/{machine_id}/hours/{act}"

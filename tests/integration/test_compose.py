@@ -84,7 +84,7 @@ def test_no_secret_has_a_default() -> None:
 def test_the_example_file_documents_every_variable_and_no_other() -> None:
     documented = set(re.findall(r"^#?([A-Z_0-9]+)=", compose.ENV_EXAMPLE.read_text(), re.M))
     used = set(compose.variables()) - {"COMPOSE_PROJECT_NAME"}
-    assert documented == used | {"DUMONT_OWNER_PASSWORD"}
+    assert documented == used | {"DUMONT_OWNER_PASSWORD", "GCP_PRICES_KEY"}
     required = set(re.findall(r"^([A-Z_0-9]+)=$", compose.ENV_EXAMPLE.read_text(), re.M))
     assert required == set(compose.REQUIRED)
 

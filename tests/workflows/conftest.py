@@ -20,6 +20,7 @@ from activities.instances import InstanceActivities
 from activities.listing import SharedListing
 from activities.market import MarketActivities
 from activities.mirroring import AgentTools, MirrorActivities
+from activities.orders import OrderActivities
 from activities.readiness import ReadinessActivities
 from activities.receipts import ReceiptActivities
 from activities.records import RecordActivities
@@ -42,8 +43,10 @@ from dumont.temporal.queues import CONTROL
 from dumont.temporal.search_attributes import register_search_attributes
 from tests.support.binaries import binary
 from tests.support.bodies import FakeAgents, FakeVms, MemoryReceipts
+from tests.support.budgets import MemoryBudgets
 from tests.support.fakes import FakeCloud, FakeShell, MemoryStore
 from tests.support.snapshots import FakeEngine, FakeRepositories, FakeSnapshots
+from worker.machine_orders import MachineOrders
 from worker.roles import (
     ControlActivities,
     GcpActivities,
@@ -90,6 +93,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.repositories)
+        self.budgets = MemoryBudgets(self.store)
 
     async def start(
         self, *, machine: MachineSpec | None = None, timing: Timing = TIMING
@@ -123,6 +127,7 @@ class Stage:
             sync_key=lambda machine_id, epoch: (f"private {epoch}", f"public {epoch}"),
             stop_call=lambda instance: None,
         )
+        orders = OrderActivities(give=MachineOrders(self.env.client).give)
         return ControlActivities(
             records=RecordActivities(store=self.store),
             readiness=ReadinessActivities(shell=self.shell, store=self.store),
@@ -137,6 +142,7 @@ class Stage:
                 receipts=ReceiptActivities(store=self.receipts),
             ),
             keeping=self.keeping(),
+            money=[*self.budgets.served(), orders.order_machine],
         )
 
     def keeping(self) -> KeepingActivities:

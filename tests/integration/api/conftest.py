@@ -21,6 +21,7 @@ from sqlalchemy import insert
 from temporalio.client import Client
 
 from activities.accounts import AccountActivities
+from activities.budgets import BudgetActivities
 from activities.endings import EndingActivities
 from activities.evidence import ProviderEvidence
 from activities.fleet import FleetActivities, primaries
@@ -33,6 +34,7 @@ from activities.sweep import SweepActivities
 from api.app import create_app
 from api.services import Services
 from dumont.config import Settings
+from dumont.db.budgets import PostgresBudgets, spent_of_ledger
 from dumont.db.engine import Database
 from dumont.db.machine_store import PostgresMachineStore
 from dumont.db.secret_store import PostgresSecretStore
@@ -46,6 +48,7 @@ from dumont.temporal.codec import CodecKey
 from dumont.temporal.search_attributes import register_search_attributes
 from tests.support.fakes import FakeCloud, FakeShell
 from tests.support.temporal import TemporalServer
+from worker.compose_budgets import budgets_served
 from worker.roles import ControlActivities, VastActivities, control_worker, vast_worker
 
 PASSWORD = "correct horse battery staple"
@@ -278,6 +281,7 @@ def _activities(
     return ControlActivities(
         records=RecordActivities(store=store),
         readiness=ReadinessActivities(shell=shell, store=store),
+        money=_budgets(database, store),
     ), VastActivities(
         instances=InstanceActivities(
             provider=cloud,
@@ -304,6 +308,19 @@ def _activities(
             running_machines=none,
             start_machine=ignore,
         ),
+    )
+
+
+def _budgets(database: Database, store: PostgresMachineStore) -> list[Any]:
+    async def idle(_: Any) -> set[str]:
+        return set()
+
+    return budgets_served(
+        BudgetActivities(
+            budgets=PostgresBudgets(database, spent=spent_of_ledger(database)),
+            machines=store.owned_machines,
+            idle=idle,
+        )
     )
 
 

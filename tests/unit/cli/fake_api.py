@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from dumont.domain.ladder import Rung
+from tests.unit.cli.fake_hours import FakeHours
 from tests.unit.cli.fake_snapshots import FakeSnapshots
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6vgT5X3pLSRlkCtVfjq0GkGyrMrZXtCMbWn3dVv2qH"
@@ -56,7 +57,13 @@ class FakeApi:
     on_rest: Callable[[FakeApi, dict[str, Any], str], None] = lambda fake, machine, wish: None
     """Told of `hibernate` and `wake`."""
     receipts: list[dict[str, Any]] = field(default_factory=list)
+    leftovers: dict[str, Any] = field(
+        default_factory=lambda: {
+            "items": [], "usd_per_hour": 0.0, "unknown_prices": 0, "surveys": [],
+        }
+    )  # fmt: skip
     snapshots: FakeSnapshots = field(default_factory=FakeSnapshots)
+    hours: FakeHours = field(default_factory=FakeHours)
     stream_breaks_after: int | None = None
     """Cut each stream behind this many events."""
     stream_ends_at_once: int = 0
@@ -170,7 +177,19 @@ class FakeApi:
                 ("POST", "/machines/{ref}/flush", self._flush),
                 ("GET", "/machines/{ref}/receipts", self._receipts),
                 ("GET", "/machines/{ref}/receipts/{number}", self._receipt),
+                ("GET", "/machines/{ref}/idle", self._unscripted),
+                ("PUT", "/machines/{ref}/idle-policy", self._unscripted),
+                ("POST", "/machines/{ref}/keep-alive", self._unscripted),
+                ("DELETE", "/machines/{ref}/keep-alive", self._unscripted),
+                ("GET", "/budgets/status", self._unscripted),
+                ("GET", "/budgets/acts", self._unscripted),
+                ("PUT", "/budgets", self._unscripted),
+                ("DELETE", "/budgets", self._unscripted),
                 ("GET", "/offers", self._offers),
+                ("GET", "/leftovers", self._leftovers),
+                ("GET", "/ledger", self._unscripted),
+                ("GET", "/ledger/summary", self._unscripted),
+                ("GET", "/ledger/audit", self._unscripted),
                 ("GET", "/ssh-keys", self._ssh_keys),
                 ("POST", "/ssh-keys", self._add_ssh_key),
                 ("DELETE", "/ssh-keys/{key_id}", self._remove_ssh_key),
@@ -179,6 +198,7 @@ class FakeApi:
                 ("DELETE", "/api-keys/{key_id}", self._revoke_api_key),
                 ("GET", "/events", self._stream),
                 *self.snapshots.routes(),
+                *self.hours.routes(),
             )
         ]
         return Starlette(routes=routes)
@@ -343,6 +363,13 @@ class FakeApi:
         if not found:
             return problem(404, "not_found", f"no receipt {number} of this machine")
         return JSONResponse(found[0])
+
+    async def _leftovers(self, request: Request, body: Any) -> Response:
+        return JSONResponse(self.leftovers)
+
+    async def _unscripted(self, request: Request, body: Any) -> Response:
+        """What tests script with `answer_once`."""
+        return problem(404, "not_found", "there is no such machine")
 
     async def _offers(self, request: Request, body: Any) -> Response:
         return JSONResponse({"items": self.offers, "seen_at": T0.isoformat()})

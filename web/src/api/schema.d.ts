@@ -175,6 +175,81 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/budgets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Budgets
+         * @description Your budgets: yours, your machines', and for administrators that of the whole deployment.
+         */
+        get: operations["list_budgets"];
+        /**
+         * Set Budget
+         * @description Set a budget for all your machines, for one of them, or for the whole deployment.
+         *
+         *     It takes the place of what was set for the same, and holds from now on: nothing more is rented that
+         *     it has no room for, and what runs is judged by it within a minute.
+         */
+        put: operations["set_budget"];
+        post?: never;
+        /**
+         * Clear Budget
+         * @description Take a budget away. 404 when there is none.
+         */
+        delete: operations["clear_budget"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/budgets/acts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Budget Acts
+         * @description The receipts of what was done to keep budgets, newest first: why, by which figures, and with what
+         *     result. Administrators see everybody's.
+         */
+        get: operations["list_budget_acts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/budgets/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Budget Status
+         * @description What you spend now, have spent and will have spent, beside your budgets.
+         *
+         *     What is not known is counted beside the sums and is in none of them. Projections are estimates:
+         *     everything that runs now runs on, at today's prices.
+         */
+        get: operations["show_budget_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/codec/decode": {
         parameters: {
             query?: never;
@@ -253,6 +328,96 @@ export interface paths {
          *     with 200 when something else is.
          */
         get: operations["ready"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Ledger
+         * @description Your ledger, newest day first: one line for each thing that is paid, item and day of UTC.
+         *
+         *     `usd` null is an unknown price, never zero. A line changes until its day's bill is settled.
+         */
+        get: operations["list_ledger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Audit Ledger
+         * @description Every line that a bill has whole, beside what we saw ourselves: seconds and dollars.
+         *
+         *     A difference of minutes at a beginning or an end is how late a listing showed it; anything else is
+         *     worth a question to the provider.
+         */
+        get: operations["audit_ledger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Summarize Ledger
+         * @description Sums of lines, with what is billed, metered and listed apart; unknown prices are counted beside.
+         *
+         *     What has no lines because nobody measures it is named in `not_measured`.
+         */
+        get: operations["summarize_ledger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/leftovers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Leftovers
+         * @description What the last sweeps found left: stopped instances, detached disks, addresses, schedules, files.
+         *
+         *     Each with what it costs an hour, since when it is seen, and what becomes of it. Your own machines'
+         *     alone; an administrator sees everybody's, and what belonged to machines that nobody knows.
+         */
+        get: operations["list_leftovers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -420,9 +585,101 @@ export interface paths {
          *
          *     Nothing is given back before two snapshots in a row found nothing new and the store has all of the
          *     last one; whatever fails before that leaves the machine running, and the event log says why. While
-         *     it rests, only its snapshots cost anything.
+         *     it rests, only its snapshots cost anything, and its standby if that stays: then the stable address
+         *     leads there.
          */
         post: operations["hibernate_machine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/idle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Explain Idleness
+         * @description Whether a machine is idle now and what says so, signal by signal; what happens next; and what the
+         *     rule would have done over the last week, beside the bare rule of GPU load alone.
+         *
+         *     What is not known counts as active.
+         */
+        get: operations["explain_idleness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/idle-policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Idle Policy
+         * @description When this machine counts as idle, and how long it is warned; what is not given stays as it is.
+         *
+         *     Switched off, a warning that stands is withdrawn at once.
+         */
+        put: operations["set_idle_policy"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/keep-alive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Keep Machine Alive
+         * @description Keep a machine up for a while, whatever it does; a warning that stands is withdrawn at once.
+         *
+         *     It takes the place of an earlier one. It ends by itself, after seven days at most.
+         */
+        post: operations["keep_machine_alive"];
+        /**
+         * Let Machine Rest
+         * @description Keep it up no longer than it is used. Without a keep-alive this changes nothing.
+         */
+        delete: operations["let_machine_rest"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Machine Ledger
+         * @description The lines of one machine: its GPUs, its standbys. What snapshots cost is the owner's, not its.
+         */
+        get: operations["list_machine_ledger"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -734,6 +991,58 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/machines/{machine}/wake-quote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Quote Wake Of Machine
+         * @description What waking the machine would cost per hour at the market of this moment, and about how long it
+         *     would take. Nothing is rented or reserved by asking.
+         */
+        get: operations["quote_wake_of_machine"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/machines/{machine}/working-hours": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Working Hours
+         * @description A machine's working hours, and what comes next.
+         */
+        get: operations["show_working_hours"];
+        /**
+         * Set Working Hours
+         * @description Wake and hibernate a machine by the clock. Its schedules are in force when this answers.
+         *
+         *     People are told ten minutes before it hibernates, and a keep-alive postpones that. What somebody
+         *     does by hand in between stays until the next hour.
+         */
+        put: operations["set_working_hours"];
+        post?: never;
+        /**
+         * Remove Working Hours
+         * @description Wake and hibernate it only when somebody asks. Without hours this changes nothing.
+         */
+        delete: operations["remove_working_hours"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/meta": {
         parameters: {
             query?: never;
@@ -768,6 +1077,71 @@ export interface paths {
         get: operations["list_offers"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/savings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Savings
+         * @description What your machines saved and what that cost, each figure with how it is known.
+         *
+         *     Unknown prices are counted beside the sums and never in them: `bound` says which way the net may be
+         *     wrong. Nothing is extrapolated. Every figure is the sum of lines that can be computed again.
+         */
+        get: operations["show_savings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/savings/reference-prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Reference Prices
+         * @description On-demand prices of ONE GPU, each with its source and date, and the models that have none.
+         */
+        get: operations["list_reference_prices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/savings/scenario": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Calculate Scenario
+         * @description Multiply out what would be saved if the inputs were true. Measures nothing.
+         *
+         *     Without inputs it is the claim of the product's first description, with what that leaves out.
+         */
+        post: operations["calculate_scenario"];
         delete?: never;
         options?: never;
         head?: never;
@@ -962,6 +1336,22 @@ export interface components {
             scopes: ("machines:read" | "machines:write" | "offers:read" | "account:write" | "codec:decode")[];
         };
         /**
+         * Asleep
+         * @description What becomes of the standby of a machine that hibernates.
+         * @enum {string}
+         */
+        Asleep: "end" | "keep";
+        /**
+         * Assumptions
+         * @description What no record says. All of it is shown with the report.
+         */
+        Assumptions: {
+            /** Minutes Without Standby */
+            minutes_without_standby?: number | null;
+            /** Usd Per Hour Of Work */
+            usd_per_hour_of_work?: number | null;
+        };
+        /**
          * Authority
          * @description Which body may write the workspace.
          * @enum {string}
@@ -991,6 +1381,12 @@ export interface components {
             sequence?: number | null;
         };
         /**
+         * Basis
+         * @description How a line is known.
+         * @enum {string}
+         */
+        Basis: "billed" | "metered" | "listed";
+        /**
          * Body
          * @description One instance, as far as a receipt needs it.
          */
@@ -1011,6 +1407,236 @@ export interface components {
             region?: string | null;
             /** Usd Per Hour */
             usd_per_hour?: number | null;
+        };
+        /**
+         * Bound
+         * @description What a sum says when a part of it is unknown. Names are public and stable.
+         * @enum {string}
+         */
+        Bound: "exact" | "at_least" | "at_most" | "either";
+        /**
+         * Budget
+         * @description What may be spent on one machine, by one owner, or in the whole deployment.
+         */
+        Budget: {
+            /**
+             * Actions
+             * @default [
+             *       "notify",
+             *       "cheaper",
+             *       "hibernate"
+             *     ]
+             */
+            actions?: components["schemas"]["Step"][];
+            scope: components["schemas"]["Scope"];
+            /**
+             * Scope Id
+             * @default
+             */
+            scope_id?: string;
+            /** Usd Per Day */
+            usd_per_day?: number | null;
+            /** Usd Per Hour */
+            usd_per_hour?: number | null;
+            /** Usd Per Month */
+            usd_per_month?: number | null;
+            /**
+             * Warn At
+             * @default 0.8
+             */
+            warn_at?: number;
+        };
+        /**
+         * BudgetAct
+         * @description The receipt of one thing that was done for a budget. Filed once, never changed.
+         */
+        BudgetAct: {
+            /** Accepted */
+            accepted?: boolean | null;
+            /**
+             * After
+             * @default
+             */
+            after?: string;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Attempt
+             * @default 1
+             */
+            attempt?: number;
+            /**
+             * Before
+             * @default
+             */
+            before?: string;
+            budget: components["schemas"]["Budget"];
+            cap: components["schemas"]["Cap"];
+            /** Cause */
+            cause: string;
+            /** Done */
+            done: string;
+            /** Figures */
+            figures: components["schemas"]["Figure"][];
+            /** Key */
+            key: string;
+            /** Machine Id */
+            machine_id: string | null;
+            /** Machine Name */
+            machine_name?: string | null;
+            /** Owner Id */
+            owner_id: string | null;
+            /** Period */
+            period: string;
+            /** Result */
+            result: string;
+            step: components["schemas"]["Step"];
+        };
+        /**
+         * BudgetActList
+         * @description GET /budgets/acts, newest first.
+         */
+        BudgetActList: {
+            /** Items */
+            items: components["schemas"]["BudgetAct"][];
+        };
+        /**
+         * BudgetList
+         * @description GET /budgets.
+         */
+        BudgetList: {
+            /** Items */
+            items: components["schemas"]["BudgetView"][];
+        };
+        /**
+         * BudgetOrder
+         * @description PUT /budgets: set in place of what was set for the same.
+         */
+        BudgetOrder: {
+            /**
+             * Actions
+             * @description How far it may go, in order.
+             * @default [
+             *       "notify",
+             *       "cheaper",
+             *       "hibernate"
+             *     ]
+             */
+            actions?: components["schemas"]["Step"][];
+            /**
+             * Machine
+             * @description Name or id; null: for all your machines.
+             */
+            machine?: string | null;
+            /**
+             * Total
+             * @description For the whole deployment; administrators only.
+             * @default false
+             */
+            total?: boolean;
+            /** Usd Per Day */
+            usd_per_day?: number | null;
+            /** Usd Per Hour */
+            usd_per_hour?: number | null;
+            /** Usd Per Month */
+            usd_per_month?: number | null;
+            /**
+             * Warn At
+             * @description A share of each cap.
+             * @default 0.8
+             */
+            warn_at?: number;
+        };
+        /**
+         * BudgetStanding
+         * @description One budget, and how it stands.
+         */
+        BudgetStanding: {
+            budget: components["schemas"]["BudgetView"];
+            /** Caps */
+            caps: components["schemas"]["CapView"][];
+            spending: components["schemas"]["SpendingView"];
+        };
+        /**
+         * BudgetStatus
+         * @description GET /budgets/status.
+         */
+        BudgetStatus: {
+            /** Budgets */
+            budgets: components["schemas"]["BudgetStanding"][];
+            mine: components["schemas"]["SpendingView"];
+            /** @description Of the whole deployment, for administrators. */
+            total: components["schemas"]["SpendingView"] | null;
+        };
+        /**
+         * BudgetView
+         * @description One budget.
+         */
+        BudgetView: {
+            /** Actions */
+            actions: components["schemas"]["Step"][];
+            /**
+             * Machine Id
+             * @description Of a machine's budget.
+             */
+            machine_id: string | null;
+            /** Machine Name */
+            machine_name: string | null;
+            scope: components["schemas"]["Scope"];
+            /**
+             * Set At
+             * Format: date-time
+             */
+            set_at: string;
+            /** Set By */
+            set_by: string;
+            /** Usd Per Day */
+            usd_per_day: number | null;
+            /** Usd Per Hour */
+            usd_per_hour: number | null;
+            /** Usd Per Month */
+            usd_per_month: number | null;
+            /** Warn At */
+            warn_at: number;
+        };
+        /**
+         * By
+         * @description What sums are made of.
+         * @enum {string}
+         */
+        By: "machine" | "day" | "gpu" | "item";
+        /**
+         * Cap
+         * @description What a budget limits. The names are those of its fields.
+         * @enum {string}
+         */
+        Cap: "usd_per_hour" | "usd_per_day" | "usd_per_month";
+        /**
+         * CapView
+         * @description How one cap of a budget stands.
+         */
+        CapView: {
+            cap: components["schemas"]["Cap"];
+            /** Limit Usd */
+            limit_usd: number;
+            /**
+             * Passes
+             * @description Whether the cap would be passed; null: unknown.
+             */
+            passes: boolean | null;
+            /**
+             * Projected Usd
+             * @description At the period's end; an estimate.
+             */
+            projected_usd: number | null;
+            /**
+             * Used Usd
+             * @description Per hour now, today or this month; null: unknown.
+             */
+            used_usd: number | null;
         };
         /**
          * ChangeList
@@ -1112,7 +1738,7 @@ export interface components {
          * @description What happened. Names are public and stable.
          * @enum {string}
          */
-        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "standby.chosen" | "standby.ready" | "standby.failed" | "standby.lost" | "protection.changed" | "machine.on_standby" | "machine.replacing" | "failover.step" | "machine.failed_back" | "failover.false_alarm" | "failover.rescued" | "machine.drill" | "machine.hibernating" | "machine.hibernated" | "machine.waking" | "snapshot.taken" | "snapshot.failed" | "workspace.restored" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "alert";
+        EventKind: "machine.requested" | "machine.provisioning" | "provision.offer_chosen" | "provision.rented" | "provision.rung" | "provision.attempt_failed" | "machine.ready" | "machine.stuck" | "instance.changed" | "instance.lost" | "standby.chosen" | "standby.ready" | "standby.failed" | "standby.lost" | "protection.changed" | "machine.on_standby" | "machine.replacing" | "failover.step" | "machine.failed_back" | "failover.false_alarm" | "failover.rescued" | "machine.drill" | "machine.hibernating" | "machine.hibernated" | "machine.waking" | "machine.usable" | "machine.working_hours" | "idle.warning" | "idle.withdrawn" | "snapshot.taken" | "snapshot.failed" | "workspace.restored" | "machine.destroying" | "instance.ended" | "machine.destroyed" | "reconcile.adopted" | "reconcile.ended" | "leftover.found" | "leftover.ended" | "budget.act" | "alert";
         /**
          * EventPage
          * @description GET /machines/{id}/events, newest first.
@@ -1155,6 +1781,57 @@ export interface components {
          * @enum {string}
          */
         Failback: "at_once" | "when_idle" | "on_command";
+        /**
+         * Fate
+         * @description What the sweep does about it. Names are public and stable.
+         * @enum {string}
+         */
+        Fate: "ending" | "watched" | "held" | "shown" | "kept";
+        /**
+         * Figure
+         * @description A number of a receipt, and how it is known.
+         */
+        Figure: {
+            /** Basis */
+            basis: string;
+            /** Name */
+            name: string;
+            /** Usd */
+            usd: number | null;
+        };
+        /**
+         * FigureView
+         * @description One part of the report.
+         */
+        FigureView: {
+            /** Formula */
+            formula: string;
+            /** @description As its weakest line is. Null: it has no line. */
+            known: components["schemas"]["Known"] | null;
+            /** Lines */
+            lines: number;
+            /**
+             * Minutes
+             * @description Of downtime avoided.
+             */
+            minutes: number | null;
+            part: components["schemas"]["Part"];
+            /**
+             * Unknown
+             * @description Lines that are not in the sum.
+             */
+            unknown: number;
+            /**
+             * Usd
+             * @description Of what is known; a cost is negative. Null: nothing of it is known, or it is time that nobody gave a value for.
+             */
+            usd: number | null;
+            /**
+             * Whys
+             * @description Why they are not.
+             */
+            whys: string[];
+        };
         /**
          * FileChange
          * @description One difference between two snapshots.
@@ -1299,6 +1976,11 @@ export interface components {
             since?: string | null;
             /** Standby Sessions */
             standby_sessions?: number | null;
+            /**
+             * Wake
+             * @default false
+             */
+            wake?: boolean;
             /** Written */
             written?: boolean | null;
         };
@@ -1379,6 +2061,234 @@ export interface components {
              * @default
              */
             reason?: string;
+            /** @description `keep`: the standby stays, as a shell with every file; `end`: it is given back as well. Null: as the machine's policy says. */
+            standby?: components["schemas"]["Asleep"] | null;
+        };
+        /**
+         * HoursAct
+         * @description What is done at an hour.
+         * @enum {string}
+         */
+        HoursAct: "wake" | "hibernate";
+        /**
+         * IdlePolicy
+         * @description When a machine counts as idle, and how it is told before anything happens.
+         */
+        IdlePolicy: {
+            /**
+             * Cpu Cores
+             * @default 0.25
+             */
+            cpu_cores?: number;
+            /**
+             * Cpu Percent
+             * @default 10
+             */
+            cpu_percent?: number;
+            /**
+             * Disk Bps
+             * @default 8000000
+             */
+            disk_bps?: number;
+            /**
+             * Enabled
+             * @default true
+             */
+            enabled?: boolean;
+            /**
+             * Gpu Memory Busy Percent
+             * @default 5
+             */
+            gpu_memory_busy_percent?: number;
+            /**
+             * Gpu Memory Mb
+             * @default 512
+             */
+            gpu_memory_mb?: number;
+            /**
+             * Gpu Percent
+             * @default 5
+             */
+            gpu_percent?: number;
+            /**
+             * Grace S
+             * @default 900
+             */
+            grace_s?: number;
+            /**
+             * Idle For S
+             * @default 180
+             */
+            idle_for_s?: number;
+            /**
+             * Kernel Quiet S
+             * @default 3600
+             */
+            kernel_quiet_s?: number;
+            /**
+             * Memory Held For S
+             * @default 1800
+             */
+            memory_held_for_s?: number;
+            /**
+             * Net Bps
+             * @default 1000000
+             */
+            net_bps?: number;
+            /**
+             * Session Quiet S
+             * @default 1800
+             */
+            session_quiet_s?: number;
+            /**
+             * Stale S
+             * @default 120
+             */
+            stale_s?: number;
+            /**
+             * Warn S
+             * @default 300
+             */
+            warn_s?: number;
+        };
+        /**
+         * IdlePolicyOrder
+         * @description PUT /machines/{machine}/idle-policy. What is not given stays as it is.
+         */
+        IdlePolicyOrder: {
+            /** Cpu Cores */
+            cpu_cores?: number | null;
+            /** Cpu Percent */
+            cpu_percent?: number | null;
+            /**
+             * Disk Bps
+             * @description Bits per second.
+             */
+            disk_bps?: number | null;
+            /**
+             * Enabled
+             * @description Whether it may hibernate by itself.
+             */
+            enabled?: boolean | null;
+            /** Gpu Memory Busy Percent */
+            gpu_memory_busy_percent?: number | null;
+            /**
+             * Gpu Memory Mb
+             * @description MiB that a process holds.
+             */
+            gpu_memory_mb?: number | null;
+            /**
+             * Gpu Percent
+             * @description Under this the GPU is quiet.
+             */
+            gpu_percent?: number | null;
+            /**
+             * Grace S
+             * @description After a start.
+             */
+            grace_s?: number | null;
+            /**
+             * Idle For S
+             * @description So long nothing happens.
+             */
+            idle_for_s?: number | null;
+            /**
+             * Kernel Quiet S
+             * @description Since the last work of a notebook's kernel.
+             */
+            kernel_quiet_s?: number | null;
+            /**
+             * Memory Held For S
+             * @description Instead of `idle_for_s` while GPU memory is held.
+             */
+            memory_held_for_s?: number | null;
+            /**
+             * Net Bps
+             * @description Bits per second.
+             */
+            net_bps?: number | null;
+            /**
+             * Session Quiet S
+             * @description Since the last key or output of a login.
+             */
+            session_quiet_s?: number | null;
+            /**
+             * Stale S
+             * @description News older than this is none.
+             */
+            stale_s?: number | null;
+            /**
+             * Warn S
+             * @description From the warning to the act.
+             */
+            warn_s?: number | null;
+        };
+        /**
+         * IdleRefusal
+         * @description The last order that came to nothing; the next one waits longer each time.
+         */
+        IdleRefusal: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Orders
+             * @description That came to nothing one after another.
+             */
+            orders: number;
+            /** Why */
+            why: string;
+        };
+        /**
+         * IdleView
+         * @description GET /machines/{machine}/idle.
+         */
+        IdleView: {
+            /**
+             * Acts
+             * @description Whether the rule may warn, and hibernate the machine, now.
+             */
+            acts: boolean;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** @description Null: there is no GPU to judge. */
+            judgement: components["schemas"]["Judgement"] | null;
+            keep_alive: components["schemas"]["KeepAlive"] | null;
+            last_week: components["schemas"]["LastWeek"];
+            /** Machine Id */
+            machine_id: string;
+            /** Name */
+            name: string;
+            policy: components["schemas"]["IdlePolicy"];
+            refusal: components["schemas"]["IdleRefusal"] | null;
+            warning: components["schemas"]["IdleWarning"] | null;
+            /**
+             * Why Not
+             * @description Why it may not; empty when it may.
+             */
+            why_not: string;
+        };
+        /**
+         * IdleWarning
+         * @description A warning that stands.
+         */
+        IdleWarning: {
+            /**
+             * Act At
+             * Format: date-time
+             * @description When it hibernates, if nothing happens before.
+             */
+            act_at: string;
+            /**
+             * Warned At
+             * Format: date-time
+             */
+            warned_at: string;
         };
         /**
          * InstanceView
@@ -1403,6 +2313,431 @@ export interface components {
             region: string | null;
             /** Usd Per Hour */
             usd_per_hour: number | null;
+        };
+        /**
+         * Item
+         * @description What is paid for. Names are public and stable.
+         * @enum {string}
+         */
+        Item: "gpu" | "disk" | "traffic" | "vm" | "vm_disk" | "address" | "egress" | "storage" | "other";
+        /**
+         * Judgement
+         * @description Whether the machine is idle, and everything that led there.
+         */
+        Judgement: {
+            /** Idle */
+            idle: boolean;
+            /** Reason */
+            reason: string;
+            /**
+             * Signals
+             * @default []
+             */
+            signals?: components["schemas"]["Signal"][];
+            /** Since */
+            since?: string | null;
+        };
+        /**
+         * KeepAlive
+         * @description A person's wish that nothing happens until then.
+         */
+        KeepAlive: {
+            /** By */
+            by: string;
+            /**
+             * Reason
+             * @default
+             */
+            reason?: string;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+        };
+        /**
+         * KeepAliveOrder
+         * @description POST /machines/{machine}/keep-alive: for so long, or until then; seven days at most.
+         */
+        KeepAliveOrder: {
+            /**
+             * Reason
+             * @description For whoever else wonders.
+             * @default
+             */
+            reason?: string;
+            /**
+             * Seconds
+             * @example 7200
+             */
+            seconds?: number | null;
+            /** Until */
+            until?: string | null;
+        };
+        /**
+         * Known
+         * @description How a figure is known, from the best to the weakest. Names are public and stable.
+         * @enum {string}
+         */
+        Known: "billed" | "metered" | "listed" | "estimate";
+        /**
+         * LastWeek
+         * @description The last week, minute by minute, under the policy of now.
+         */
+        LastWeek: {
+            /** @description GPU under 5 % for 3 minutes and nothing else: for comparison. */
+            bare_rule: components["schemas"]["Replayed"];
+            /**
+             * Minutes Heard
+             * @description All others are unknown, and unknown is active.
+             */
+            minutes_heard: number;
+            rule: components["schemas"]["Replayed"];
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+        };
+        /**
+         * LedgerAudit
+         * @description GET /ledger/audit.
+         */
+        LedgerAudit: {
+            /** Items */
+            items: components["schemas"]["LedgerDifference"][];
+        };
+        /**
+         * LedgerDifference
+         * @description A line that a bill has, beside what we saw.
+         */
+        LedgerDifference: {
+            /** Billed Seconds */
+            billed_seconds: number | null;
+            /** Billed Usd */
+            billed_usd: number | null;
+            /**
+             * Day
+             * Format: date
+             */
+            day: string;
+            item: components["schemas"]["Item"];
+            /** Machine */
+            machine: string | null;
+            /** Machine Id */
+            machine_id: string | null;
+            /** Metered Seconds */
+            metered_seconds: number | null;
+            /** Metered Usd */
+            metered_usd: number | null;
+            /** Provider */
+            provider: string;
+            /** Resource Id */
+            resource_id: string;
+            /**
+             * Seconds
+             * @description How much more the bill has; null: one is unknown.
+             */
+            seconds: number | null;
+            /**
+             * Usd
+             * @description The same in dollars.
+             */
+            usd: number | null;
+        };
+        /**
+         * LedgerLine
+         * @description One line: what one thing cost on one day.
+         */
+        LedgerLine: {
+            /** @description `billed`: the provider's bill has all of it. `metered`: time seen by us at the price seen then, beyond what a bill has. `listed`: time seen by us at a list price; no bill follows. */
+            basis: components["schemas"]["Basis"];
+            /**
+             * Billed Seconds
+             * @description What a bill has of it so far.
+             */
+            billed_seconds: number | null;
+            /** Billed Usd */
+            billed_usd: number | null;
+            /**
+             * Day
+             * Format: date
+             * @description Of UTC.
+             */
+            day: string;
+            /**
+             * End
+             * Format: date-time
+             */
+            end: string;
+            /** Gpu */
+            gpu: string | null;
+            /** Gpu Count */
+            gpu_count: number | null;
+            item: components["schemas"]["Item"];
+            /** Label */
+            label: string;
+            /**
+             * Machine
+             * @description Its name.
+             */
+            machine: string | null;
+            /**
+             * Machine Id
+             * @description Null: of yours, not of one machine.
+             */
+            machine_id: string | null;
+            /**
+             * Metered Seconds
+             * @description What we saw ourselves.
+             */
+            metered_seconds: number | null;
+            /** Metered Usd */
+            metered_usd: number | null;
+            /** Provider */
+            provider: string;
+            /**
+             * Quantity
+             * @description Gigabytes, where those are paid.
+             */
+            quantity: number | null;
+            /** Region */
+            region: string | null;
+            /**
+             * Rental
+             * @description `spot` or `on_demand`.
+             */
+            rental: string | null;
+            /**
+             * Resource Id
+             * @description The provider's id of what is paid for.
+             */
+            resource_id: string;
+            /**
+             * Seconds
+             * @description Paid for; 0 where it is not time that is paid.
+             */
+            seconds: number;
+            /**
+             * Source
+             * @description Where the price comes from.
+             */
+            source: string;
+            /**
+             * Start
+             * Format: date-time
+             * @description When the first paid second of this day began.
+             */
+            start: string;
+            /**
+             * Usd
+             * @description Null: the price is unknown. Never counted as zero.
+             */
+            usd: number | null;
+        };
+        /**
+         * LedgerPage
+         * @description GET /ledger.
+         */
+        LedgerPage: {
+            /** Items */
+            items: components["schemas"]["LedgerLine"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * LedgerSum
+         * @description What some lines cost together; a lower bound as long as `unknown_lines` is not 0.
+         */
+        LedgerSum: {
+            /**
+             * At Least
+             * @description Whether it may be more, because a price is unknown.
+             */
+            at_least: boolean;
+            /**
+             * Billed Usd
+             * @description Of it, what the providers' bills have.
+             */
+            billed_usd: number;
+            /**
+             * Gpu Seconds
+             * @description Seconds of GPU instances that ran.
+             */
+            gpu_seconds: number;
+            /**
+             * Key
+             * @description Machine's id, day, GPU or item; null: lines without one.
+             */
+            key: string | null;
+            /** Lines */
+            lines: number;
+            /**
+             * Listed Usd
+             * @description Of it, at list prices.
+             */
+            listed_usd: number;
+            /**
+             * Machine
+             * @description The machine's name, in sums by machine.
+             */
+            machine: string | null;
+            /**
+             * Metered Usd
+             * @description Of it, what we saw and no bill has yet.
+             */
+            metered_usd: number;
+            /**
+             * Unknown Lines
+             * @description Lines whose price is unknown; they are in no sum.
+             */
+            unknown_lines: number;
+            /** Unknown Seconds */
+            unknown_seconds: number;
+            /**
+             * Usd
+             * @description All that is known, of whatever basis.
+             */
+            usd: number;
+        };
+        /**
+         * LedgerSummary
+         * @description GET /ledger/summary.
+         */
+        LedgerSummary: {
+            by: components["schemas"]["By"];
+            /** Items */
+            items: components["schemas"]["LedgerSum"][];
+            /**
+             * Not Measured
+             * @description What has no lines because it is not measured.
+             */
+            not_measured: components["schemas"]["Item"][];
+            total: components["schemas"]["LedgerSum"];
+        };
+        /**
+         * LeftoverKind
+         * @description What it is. Names are public and stable.
+         * @enum {string}
+         */
+        LeftoverKind: "stopped_instance" | "detached_disk" | "address" | "schedule" | "bucket_prefix";
+        /**
+         * LeftoverList
+         * @description GET /leftovers, the dearest first.
+         */
+        LeftoverList: {
+            /** Items */
+            items: components["schemas"]["LeftoverView"][];
+            /**
+             * Surveys
+             * @description A source that is missing was never looked at; one that does not answer keeps what was found there last, with its time.
+             */
+            surveys: components["schemas"]["SurveyView"][];
+            /**
+             * Unknown Prices
+             * @description How many have a price that nobody knows.
+             */
+            unknown_prices: number;
+            /**
+             * Usd Per Hour
+             * @description Of those whose price is known, together.
+             */
+            usd_per_hour: number;
+        };
+        /**
+         * LeftoverView
+         * @description One thing that is left and may cost money although no machine runs on it.
+         */
+        LeftoverView: {
+            /** Detail */
+            detail: string;
+            /** @description `ending`: it is being ended; `watched`: ended when it is still so in a later sweep; `held`: a sweep found too many at once and ended none; `shown`: this deployment ends none; `kept`: it has an owner, or holds people's files. */
+            fate: components["schemas"]["Fate"];
+            kind: components["schemas"]["LeftoverKind"];
+            /**
+             * Label
+             * @description Our label on it; empty where there is none.
+             */
+            label: string;
+            /** Machine Id */
+            machine_id: string;
+            /**
+             * Machine Name
+             * @description Null: the database does not know the machine.
+             */
+            machine_name: string | null;
+            /**
+             * Place
+             * @description Zone or region.
+             */
+            place: string | null;
+            /**
+             * Price Note
+             * @description Where the price comes from.
+             */
+            price_note: string;
+            /**
+             * Provider
+             * @description `vast`, `gcp`, `temporal` or `s3`.
+             */
+            provider: string;
+            /** Resource Id */
+            resource_id: string;
+            /**
+             * Seen Since
+             * Format: date-time
+             * @description Seen by every sweep since then.
+             */
+            seen_since: string;
+            /** Size Gb */
+            size_gb: number | null;
+            /**
+             * Usd Per Hour
+             * @description Null: the price is unknown; never free.
+             */
+            usd_per_hour: number | null;
+            /** Why */
+            why: string;
+        };
+        /**
+         * LineView
+         * @description One line that the report is the sum of.
+         */
+        LineView: {
+            /**
+             * Day
+             * Format: date
+             */
+            day: string;
+            /** Gpu */
+            gpu: string | null;
+            /**
+             * Inputs
+             * @description Enough to compute it again by the formula of its part.
+             */
+            inputs: {
+                [key: string]: number | string;
+            };
+            known: components["schemas"]["Known"];
+            /**
+             * Machine
+             * @description Its name.
+             */
+            machine: string | null;
+            /** Machine Id */
+            machine_id: string | null;
+            /** Minutes */
+            minutes: number | null;
+            part: components["schemas"]["Part"];
+            /** Usd */
+            usd: number | null;
+            /** Why Unknown */
+            why_unknown: string;
         };
         /**
          * LogText
@@ -1662,6 +2997,25 @@ export interface components {
             usd_per_hour: number;
         };
         /**
+         * PaidView
+         * @description What the ledger says was paid for one item.
+         */
+        PaidView: {
+            item: components["schemas"]["Item"];
+            /** Lines */
+            lines: number;
+            /** Unknown */
+            unknown: number;
+            /** Usd */
+            usd: number;
+        };
+        /**
+         * Part
+         * @description What a line is about. Names are public and stable.
+         * @enum {string}
+         */
+        Part: "spot" | "interruptions" | "hibernation" | "downtime" | "standby" | "storage" | "traffic";
+        /**
          * PasswordChange
          * @description POST /auth/password.
          */
@@ -1678,6 +3032,24 @@ export interface components {
         PinOrder: {
             /** Pinned */
             pinned: boolean;
+        };
+        /**
+         * PlannedActView
+         * @description One act to come.
+         */
+        PlannedActView: {
+            act: components["schemas"]["HoursAct"];
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Local
+             * Format: date-time
+             * @description The same moment by the clock of the hours' time zone.
+             */
+            local: string;
         };
         /**
          * Problem
@@ -1742,6 +3114,8 @@ export interface components {
          * @description Whether a new machine gets a standby, and which.
          */
         ProtectionOrder: {
+            /** @default end */
+            asleep?: components["schemas"]["Asleep"];
             /**
              * Enabled
              * @description Whether the machine gets a standby. When this is not given: yes where the deployment rents standbys, no where it cannot. `true` where it cannot is an error.
@@ -1770,6 +3144,8 @@ export interface components {
          * @description What the owner wants of protection.
          */
         ProtectionPolicy: {
+            /** @default end */
+            asleep?: components["schemas"]["Asleep"];
             /**
              * Excludes
              * @default []
@@ -1956,6 +3332,64 @@ export interface components {
             receipt: components["schemas"]["Receipt"];
         };
         /**
+         * ReferenceKind
+         * @description How near a reference price is to what one would have paid instead. Names are public.
+         * @enum {string}
+         */
+        ReferenceKind: "at_rental" | "same_market" | "elsewhere";
+        /**
+         * ReferencePriceList
+         * @description GET /savings/reference-prices.
+         */
+        ReferencePriceList: {
+            /** Items */
+            items: components["schemas"]["ReferencePriceView"][];
+            /** Rule */
+            rule: string;
+            /**
+             * Unknown
+             * @description Models that no dated source gives a price for.
+             */
+            unknown: string[];
+        };
+        /**
+         * ReferencePriceView
+         * @description One dated on-demand price of one GPU.
+         */
+        ReferencePriceView: {
+            /**
+             * As Of
+             * Format: date
+             */
+            as_of: string;
+            /** Gpu */
+            gpu: string;
+            kind: components["schemas"]["ReferenceKind"];
+            /**
+             * Memory Gb
+             * @description It is of the model with so much memory.
+             */
+            memory_gb: number | null;
+            /** Note */
+            note: string;
+            /** Provider */
+            provider: string;
+            /** Sold Gpus */
+            sold_gpus: number;
+            /**
+             * Sold Usd Per Hour
+             * @description As sold, for `sold_gpus` GPUs.
+             */
+            sold_usd_per_hour: number;
+            /** Source */
+            source: string;
+            /**
+             * Usd Per Gpu Hour
+             * @description For ONE GPU.
+             */
+            usd_per_gpu_hour: number;
+        };
+        /**
          * Refresh
          * @description POST /auth/refresh and /auth/logout.
          */
@@ -1969,6 +3403,29 @@ export interface components {
          * @enum {string}
          */
         Rental: "spot" | "on_demand";
+        /**
+         * Replayed
+         * @description What one rule would have done over the last week.
+         */
+        Replayed: {
+            /**
+             * Acts
+             * @description Times it would have hibernated the machine.
+             */
+            acts: number;
+            /**
+             * Saved Gpu Hours
+             * @description From each act to the end of its quiet stretch, in the minutes that were heard, times GPUs. An estimate: what was saved in truth is in the ledger.
+             */
+            saved_gpu_hours: number;
+            /**
+             * Stretches
+             * @description The newest 50, newest first.
+             */
+            stretches: components["schemas"]["Stretch"][];
+            /** Warnings */
+            warnings: number;
+        };
         /**
          * RestoreOrder
          * @description POST /machines/{machine}/restore: into the machine of the address.
@@ -2018,6 +3475,26 @@ export interface components {
             files: number;
             /** Folder */
             folder: string;
+            /**
+             * Kept
+             * @default 0
+             */
+            kept?: number;
+            /**
+             * Kept Names
+             * @default []
+             */
+            kept_names?: string[];
+            /**
+             * Later
+             * @default 0
+             */
+            later?: number;
+            /**
+             * Later Bytes
+             * @default 0
+             */
+            later_bytes?: number;
             /**
              * Problems
              * @default []
@@ -2105,6 +3582,63 @@ export interface components {
             weekly?: number;
         };
         /**
+         * ReturnView
+         * @description Benefit against cost.
+         */
+        ReturnView: {
+            /** Benefit Usd */
+            benefit_usd: number | null;
+            /** Cost Usd */
+            cost_usd: number | null;
+            /**
+             * Name
+             * @enum {string}
+             */
+            name: "standby" | "everything";
+            /**
+             * Payback Days
+             * @description Days of benefit that pay for thirty days of cost. Null: see `why_not`.
+             */
+            payback_days: number | null;
+            /**
+             * Percent
+             * @description (benefit - cost) / cost. Null: see `why_not`.
+             */
+            percent: number | null;
+            /** Why Not */
+            why_not: string;
+        };
+        /**
+         * RowView
+         * @description The report for one machine, day or GPU.
+         */
+        RowView: {
+            bound: components["schemas"]["Bound"];
+            /**
+             * Key
+             * @description Machine id, day or GPU; null: of no single one.
+             */
+            key: string | null;
+            /**
+             * Minutes
+             * @description Of downtime avoided.
+             */
+            minutes: number;
+            /**
+             * Name
+             * @description The machine's name, where rows are machines.
+             */
+            name: string | null;
+            /** Net Usd */
+            net_usd: number;
+            /** Parts */
+            parts: {
+                [key: string]: number;
+            };
+            /** Unknown */
+            unknown: number;
+        };
+        /**
          * RunError
          * @description Why a run failed.
          */
@@ -2180,11 +3714,270 @@ export interface components {
             sentence: string;
         };
         /**
+         * SavingsView
+         * @description GET /savings.
+         */
+        SavingsView: {
+            /**
+             * As Of
+             * Format: date-time
+             * @description What goes on is counted until then.
+             */
+            as_of: string;
+            assumptions: components["schemas"]["Assumptions"];
+            /** @description `at_least`: a saving is unknown; `at_most`: a cost is; `either`: both are. */
+            bound: components["schemas"]["Bound"];
+            /**
+             * By
+             * @enum {string}
+             */
+            by: "machine" | "day" | "gpu";
+            /**
+             * Coverage
+             * @description Share of the spot GPU seconds that could be compared. Null: there were none.
+             */
+            coverage: number | null;
+            /** Figures */
+            figures: components["schemas"]["FigureView"][];
+            /** Left Out */
+            left_out: string[];
+            /**
+             * Lines
+             * @description With `lines=true`; empty otherwise.
+             */
+            lines: components["schemas"]["LineView"][];
+            /** Net Usd */
+            net_usd: number;
+            /** Paid */
+            paid: components["schemas"]["PaidView"][];
+            /** Returns */
+            returns: components["schemas"]["ReturnView"][];
+            /** Rows */
+            rows: components["schemas"]["RowView"][];
+            /**
+             * Since
+             * Format: date
+             */
+            since: string;
+            /**
+             * Until
+             * Format: date
+             * @description Included. Days are of UTC.
+             */
+            until: string;
+        };
+        /**
+         * Says
+         * @description What one signal says. Names are public and stable.
+         * @enum {string}
+         */
+        Says: "active" | "idle" | "unknown";
+        /**
+         * Scenario
+         * @description What follows from the inputs.
+         */
+        Scenario: {
+            /** Benefit Usd Per Month */
+            benefit_usd_per_month: number;
+            /** Benefit Usd Per Year */
+            benefit_usd_per_year: number;
+            /** Cost Usd Per Month */
+            cost_usd_per_month: number;
+            inputs: components["schemas"]["ScenarioInputs"];
+            /** Label */
+            label: string;
+            /** Leaves Out */
+            leaves_out: string[];
+            /** Lines */
+            lines: components["schemas"]["ScenarioLine"][];
+            /** Net Usd Per Year */
+            net_usd_per_year: number;
+            /** Payback Days */
+            payback_days: number | null;
+            /** Roi Percent */
+            roi_percent: number | null;
+        };
+        /**
+         * ScenarioInputs
+         * @description What the calculator multiplies. Dollars are US dollars.
+         */
+        ScenarioInputs: {
+            /**
+             * Downtime Minutes
+             * @description That one failover avoids.
+             * @default 15
+             */
+            downtime_minutes?: number;
+            /**
+             * Egress Avoided Gb Per Month
+             * @default 100
+             */
+            egress_avoided_gb_per_month?: number;
+            /**
+             * Egress Paid Gb Per Month
+             * @description Of all standbys.
+             * @default 0
+             */
+            egress_paid_gb_per_month?: number;
+            /**
+             * Failovers Per Month
+             * @description Of all machines.
+             * @default 5
+             */
+            failovers_per_month?: number;
+            /**
+             * Gpus Per Machine
+             * @default 1
+             */
+            gpus_per_machine?: number;
+            /**
+             * Hours Per Month
+             * @description That the GPUs run.
+             * @default 720
+             */
+            hours_per_month?: number;
+            /**
+             * Machines
+             * @description Each with a standby.
+             * @default 10
+             */
+            machines?: number;
+            /**
+             * Standby Address Usd Per Hour
+             * @description Of one.
+             * @default 0
+             */
+            standby_address_usd_per_hour?: number;
+            /**
+             * Standby Disk Usd Per Month
+             * @description Of one.
+             * @default 0
+             */
+            standby_disk_usd_per_month?: number;
+            /**
+             * Standby Hours Per Month
+             * @default 720
+             */
+            standby_hours_per_month?: number;
+            /**
+             * Standby Usd Per Hour
+             * @description Of one.
+             * @default 0.02
+             */
+            standby_usd_per_hour?: number;
+            /**
+             * Storage Usd Per Month
+             * @description Of all snapshots.
+             * @default 0
+             */
+            storage_usd_per_month?: number;
+            /**
+             * Unexplained Usd Per Month
+             * @description A benefit that no other input gives; 297 in the claim, without a reason.
+             * @default 0
+             */
+            unexplained_usd_per_month?: number;
+            /**
+             * Usd Per Avoided Gb
+             * @default 0.01
+             */
+            usd_per_avoided_gb?: number;
+            /**
+             * Usd Per Downtime Hour
+             * @default 50
+             */
+            usd_per_downtime_hour?: number;
+            /**
+             * Usd Per Paid Gb
+             * @default 0.12
+             */
+            usd_per_paid_gb?: number;
+            /**
+             * Usd Saved Per Gpu Hour
+             * @description On demand minus spot, for one GPU.
+             * @default 0.3
+             */
+            usd_saved_per_gpu_hour?: number;
+        };
+        /**
+         * ScenarioLine
+         * @description One product of the calculation.
+         */
+        ScenarioLine: {
+            /** Formula */
+            formula: string;
+            /** Name */
+            name: string;
+            /** Usd Per Month */
+            usd_per_month: number;
+        };
+        /**
+         * ScenarioOrder
+         * @description POST /savings/scenario: inputs that differ from the claim's; without any it is the claim.
+         */
+        ScenarioOrder: {
+            /** Downtime Minutes */
+            downtime_minutes?: number | null;
+            /** Egress Avoided Gb Per Month */
+            egress_avoided_gb_per_month?: number | null;
+            /** Egress Paid Gb Per Month */
+            egress_paid_gb_per_month?: number | null;
+            /** Failovers Per Month */
+            failovers_per_month?: number | null;
+            /** Gpus Per Machine */
+            gpus_per_machine?: number | null;
+            /** Hours Per Month */
+            hours_per_month?: number | null;
+            /** Machines */
+            machines?: number | null;
+            /** Standby Address Usd Per Hour */
+            standby_address_usd_per_hour?: number | null;
+            /** Standby Disk Usd Per Month */
+            standby_disk_usd_per_month?: number | null;
+            /** Standby Hours Per Month */
+            standby_hours_per_month?: number | null;
+            /** Standby Usd Per Hour */
+            standby_usd_per_hour?: number | null;
+            /** Storage Usd Per Month */
+            storage_usd_per_month?: number | null;
+            /** Unexplained Usd Per Month */
+            unexplained_usd_per_month?: number | null;
+            /** Usd Per Avoided Gb */
+            usd_per_avoided_gb?: number | null;
+            /** Usd Per Downtime Hour */
+            usd_per_downtime_hour?: number | null;
+            /** Usd Per Paid Gb */
+            usd_per_paid_gb?: number | null;
+            /** Usd Saved Per Gpu Hour */
+            usd_saved_per_gpu_hour?: number | null;
+        };
+        /**
+         * Scope
+         * @description What a budget is for.
+         * @enum {string}
+         */
+        Scope: "machine" | "owner" | "total";
+        /**
          * Sign
          * @description What one witness says.
          * @enum {string}
          */
         Sign: "alive" | "lost" | "ended" | "silent";
+        /**
+         * Signal
+         * @description One signal over the time that counts.
+         */
+        Signal: {
+            /** Limit */
+            limit: string;
+            /** Name */
+            name: string;
+            says: components["schemas"]["Says"];
+            /** Value */
+            value: string;
+            /** Why */
+            why: string;
+        };
         /**
          * SnapshotDetail
          * @description GET /machines/{machine}/snapshots/{snapshot}.
@@ -2384,6 +4177,51 @@ export interface components {
          */
         Source: "link" | "heartbeat" | "provider" | "ssh";
         /**
+         * SpendingView
+         * @description What is spent now and was spent, as far as it is known. Days and months are UTC's.
+         */
+        SpendingView: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Month Usd */
+            month_usd: number | null;
+            /** Projected Month Usd */
+            projected_month_usd: number | null;
+            /**
+             * Projected Today Usd
+             * @description An estimate: the day's end if everything runs on as now.
+             */
+            projected_today_usd: number | null;
+            /**
+             * Renting Usd Per Hour
+             * @description Being rented at this moment.
+             */
+            renting_usd_per_hour: number;
+            /**
+             * Today Usd
+             * @description Null: there is no ledger to ask.
+             */
+            today_usd: number | null;
+            /**
+             * Unknown
+             * @description Things that run at a price nobody knows; in no sum.
+             */
+            unknown: number;
+            /**
+             * Unknown Lines
+             * @description This month's ledger lines without a price; in no sum.
+             */
+            unknown_lines: number;
+            /**
+             * Usd Per Hour
+             * @description Of everything that runs at a known price.
+             */
+            usd_per_hour: number;
+        };
+        /**
          * SshAddress
          * @description Where an instance's sshd listens.
          */
@@ -2475,6 +4313,68 @@ export interface components {
             usd_per_hour: number | null;
             /** Zone */
             zone: string;
+        };
+        /**
+         * Step
+         * @description What is done for a budget, in this order.
+         * @enum {string}
+         */
+        Step: "notify" | "cheaper" | "hibernate";
+        /**
+         * Stretch
+         * @description What the rule would have done about one quiet stretch.
+         */
+        Stretch: {
+            /** Acted At */
+            acted_at?: string | null;
+            /**
+             * Ended By
+             * @default
+             */
+            ended_by?: string;
+            /**
+             * Idle Since
+             * Format: date-time
+             */
+            idle_since: string;
+            /**
+             * Saved Gpu Hours
+             * @default 0
+             */
+            saved_gpu_hours?: number;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+            /**
+             * Warned At
+             * Format: date-time
+             */
+            warned_at: string;
+            /** Withdrawn At */
+            withdrawn_at?: string | null;
+        };
+        /**
+         * SurveyView
+         * @description The last sweep of one source.
+         */
+        SurveyView: {
+            /**
+             * Blocked
+             * @description Why it ended nothing although there was something.
+             */
+            blocked: string | null;
+            /**
+             * Source
+             * @description `vast`, `gcp`, or `control` for schedules and snapshots.
+             */
+            source: string;
+            /**
+             * Surveyed At
+             * Format: date-time
+             */
+            surveyed_at: string;
         };
         /**
          * Testimony
@@ -2604,6 +4504,55 @@ export interface components {
             witnesses: components["schemas"]["WitnessView"][];
         };
         /**
+         * WakeQuoteView
+         * @description GET /machines/{machine}/wake-quote.
+         */
+        WakeQuoteView: {
+            /**
+             * Basis
+             * @description What the estimate of the time is made of.
+             */
+            basis: string;
+            /**
+             * Bytes
+             * @description What has to come back; null: unknown.
+             */
+            bytes: number | null;
+            /**
+             * Fitting
+             * @description Offers that fit, of different hosts.
+             */
+            fitting: number;
+            /** Gpu */
+            gpu: string;
+            /** Gpu Count */
+            gpu_count: number;
+            /** Machine Id */
+            machine_id: string;
+            /** Name */
+            name: string;
+            /** Region */
+            region: string | null;
+            /** Reliability */
+            reliability: number | null;
+            /**
+             * Seconds
+             * @description Until it is usable; null: nothing was measured yet.
+             */
+            seconds: number | null;
+            /**
+             * Seen At
+             * Format: date-time
+             * @description When the market was asked.
+             */
+            seen_at: string;
+            /**
+             * Usd Per Hour
+             * @description Of the offer that would be tried first, disk included; null: none fits now.
+             */
+            usd_per_hour: number | null;
+        };
+        /**
          * Webhooks
          * @description GET /webhooks: addresses to give to providers. Each holds a secret.
          */
@@ -2611,6 +4560,12 @@ export interface components {
             /** Vast */
             vast: string;
         };
+        /**
+         * Weekday
+         * @description A day of the week, in order.
+         * @enum {string}
+         */
+        Weekday: "mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun";
         /**
          * WitnessView
          * @description What one source says about the GPU instance.
@@ -2626,6 +4581,88 @@ export interface components {
             /** Words */
             words: string;
         };
+        /**
+         * WorkingHours
+         * @description When a machine wakes and hibernates without anybody asking.
+         *
+         *     A day names the day on which the hours begin: with `wake` 22:00 and `hibernate` 06:00, `fri` ends
+         *     on Saturday morning.
+         */
+        WorkingHours: {
+            /**
+             * Days
+             * @default [
+             *       "mon",
+             *       "tue",
+             *       "wed",
+             *       "thu",
+             *       "fri"
+             *     ]
+             */
+            days?: components["schemas"]["Weekday"][];
+            /** Hibernate */
+            hibernate?: string | null;
+            /**
+             * Holidays
+             * @default []
+             */
+            holidays?: string[];
+            /**
+             * Paused
+             * @default false
+             */
+            paused?: boolean;
+            /** Timezone */
+            timezone: string;
+            /** Wake */
+            wake?: string | null;
+        };
+        /**
+         * WorkingHoursOrder
+         * @description PUT /machines/{machine}/working-hours: all of it; what is not given is the default again.
+         */
+        WorkingHoursOrder: {
+            /**
+             * Days
+             * @default [
+             *       "mon",
+             *       "tue",
+             *       "wed",
+             *       "thu",
+             *       "fri"
+             *     ]
+             */
+            days?: components["schemas"]["Weekday"][];
+            /** Hibernate */
+            hibernate?: string | null;
+            /**
+             * Holidays
+             * @default []
+             */
+            holidays?: string[];
+            /**
+             * Paused
+             * @default false
+             */
+            paused?: boolean;
+            /** Timezone */
+            timezone: string;
+            /** Wake */
+            wake?: string | null;
+        };
+        /**
+         * WorkingHoursView
+         * @description GET /machines/{machine}/working-hours.
+         */
+        WorkingHoursView: {
+            /** @description Null: it has none. */
+            hours: components["schemas"]["WorkingHours"] | null;
+            /**
+             * Next
+             * @description What Temporal is going to do, by its own word. Null: it does not say at this moment; a sweep brings its schedules up to date within a minute.
+             */
+            next: components["schemas"]["PlannedActView"][] | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -2639,9 +4676,24 @@ export type AgentView = components['schemas']['AgentView'];
 export type ApiKeyCreate = components['schemas']['ApiKeyCreate'];
 export type ApiKeyCreated = components['schemas']['ApiKeyCreated'];
 export type ApiKeyView = components['schemas']['ApiKeyView'];
+export type Asleep = components['schemas']['Asleep'];
+export type Assumptions = components['schemas']['Assumptions'];
 export type Authority = components['schemas']['Authority'];
 export type Barrier = components['schemas']['Barrier'];
+export type Basis = components['schemas']['Basis'];
 export type Body = components['schemas']['Body'];
+export type Bound = components['schemas']['Bound'];
+export type Budget = components['schemas']['Budget'];
+export type BudgetAct = components['schemas']['BudgetAct'];
+export type BudgetActList = components['schemas']['BudgetActList'];
+export type BudgetList = components['schemas']['BudgetList'];
+export type BudgetOrder = components['schemas']['BudgetOrder'];
+export type BudgetStanding = components['schemas']['BudgetStanding'];
+export type BudgetStatus = components['schemas']['BudgetStatus'];
+export type BudgetView = components['schemas']['BudgetView'];
+export type By = components['schemas']['By'];
+export type Cap = components['schemas']['Cap'];
+export type CapView = components['schemas']['CapView'];
 export type ChangeList = components['schemas']['ChangeList'];
 export type ChangeTotals = components['schemas']['ChangeTotals'];
 export type Cost = components['schemas']['Cost'];
@@ -2652,6 +4704,9 @@ export type EventKind = components['schemas']['EventKind'];
 export type EventPage = components['schemas']['EventPage'];
 export type EventView = components['schemas']['EventView'];
 export type Failback = components['schemas']['Failback'];
+export type Fate = components['schemas']['Fate'];
+export type Figure = components['schemas']['Figure'];
+export type FigureView = components['schemas']['FigureView'];
 export type FileChange = components['schemas']['FileChange'];
 export type FileEntry = components['schemas']['FileEntry'];
 export type FileList = components['schemas']['FileList'];
@@ -2661,7 +4716,29 @@ export type Health = components['schemas']['Health'];
 export type Heartbeat = components['schemas']['Heartbeat'];
 export type HeartbeatAnswer = components['schemas']['HeartbeatAnswer'];
 export type HibernateOrder = components['schemas']['HibernateOrder'];
+export type HoursAct = components['schemas']['HoursAct'];
+export type IdlePolicy = components['schemas']['IdlePolicy'];
+export type IdlePolicyOrder = components['schemas']['IdlePolicyOrder'];
+export type IdleRefusal = components['schemas']['IdleRefusal'];
+export type IdleView = components['schemas']['IdleView'];
+export type IdleWarning = components['schemas']['IdleWarning'];
 export type InstanceView = components['schemas']['InstanceView'];
+export type Item = components['schemas']['Item'];
+export type Judgement = components['schemas']['Judgement'];
+export type KeepAlive = components['schemas']['KeepAlive'];
+export type KeepAliveOrder = components['schemas']['KeepAliveOrder'];
+export type Known = components['schemas']['Known'];
+export type LastWeek = components['schemas']['LastWeek'];
+export type LedgerAudit = components['schemas']['LedgerAudit'];
+export type LedgerDifference = components['schemas']['LedgerDifference'];
+export type LedgerLine = components['schemas']['LedgerLine'];
+export type LedgerPage = components['schemas']['LedgerPage'];
+export type LedgerSum = components['schemas']['LedgerSum'];
+export type LedgerSummary = components['schemas']['LedgerSummary'];
+export type LeftoverKind = components['schemas']['LeftoverKind'];
+export type LeftoverList = components['schemas']['LeftoverList'];
+export type LeftoverView = components['schemas']['LeftoverView'];
+export type LineView = components['schemas']['LineView'];
 export type LogText = components['schemas']['LogText'];
 export type Login = components['schemas']['Login'];
 export type MachineCreate = components['schemas']['MachineCreate'];
@@ -2674,8 +4751,11 @@ export type Moment = components['schemas']['Moment'];
 export type NotMirrored = components['schemas']['NotMirrored'];
 export type OfferList = components['schemas']['OfferList'];
 export type OfferView = components['schemas']['OfferView'];
+export type PaidView = components['schemas']['PaidView'];
+export type Part = components['schemas']['Part'];
 export type PasswordChange = components['schemas']['PasswordChange'];
 export type PinOrder = components['schemas']['PinOrder'];
+export type PlannedActView = components['schemas']['PlannedActView'];
 export type Problem = components['schemas']['Problem'];
 export type ProtectionDetail = components['schemas']['ProtectionDetail'];
 export type ProtectionOrder = components['schemas']['ProtectionOrder'];
@@ -2688,18 +4768,32 @@ export type PruneResult = components['schemas']['PruneResult'];
 export type Receipt = components['schemas']['Receipt'];
 export type ReceiptList = components['schemas']['ReceiptList'];
 export type ReceiptView = components['schemas']['ReceiptView'];
+export type ReferenceKind = components['schemas']['ReferenceKind'];
+export type ReferencePriceList = components['schemas']['ReferencePriceList'];
+export type ReferencePriceView = components['schemas']['ReferencePriceView'];
 export type Refresh = components['schemas']['Refresh'];
 export type Rental = components['schemas']['Rental'];
+export type Replayed = components['schemas']['Replayed'];
 export type RestoreOrder = components['schemas']['RestoreOrder'];
 export type RestoreResult = components['schemas']['RestoreResult'];
 export type Retention = components['schemas']['Retention'];
 export type RetentionOrder = components['schemas']['RetentionOrder'];
+export type ReturnView = components['schemas']['ReturnView'];
+export type RowView = components['schemas']['RowView'];
 export type RunError = components['schemas']['RunError'];
 export type RunStarted = components['schemas']['RunStarted'];
 export type RunView = components['schemas']['RunView'];
 export type Rung = components['schemas']['Rung'];
 export type RungView = components['schemas']['RungView'];
+export type SavingsView = components['schemas']['SavingsView'];
+export type Says = components['schemas']['Says'];
+export type Scenario = components['schemas']['Scenario'];
+export type ScenarioInputs = components['schemas']['ScenarioInputs'];
+export type ScenarioLine = components['schemas']['ScenarioLine'];
+export type ScenarioOrder = components['schemas']['ScenarioOrder'];
+export type Scope = components['schemas']['Scope'];
 export type Sign = components['schemas']['Sign'];
+export type Signal = components['schemas']['Signal'];
 export type SnapshotDetail = components['schemas']['SnapshotDetail'];
 export type SnapshotHealthView = components['schemas']['SnapshotHealthView'];
 export type SnapshotList = components['schemas']['SnapshotList'];
@@ -2708,11 +4802,15 @@ export type SnapshotPolicy = components['schemas']['SnapshotPolicy'];
 export type SnapshotPolicyOrder = components['schemas']['SnapshotPolicyOrder'];
 export type SnapshotRecord = components['schemas']['SnapshotRecord'];
 export type Source = components['schemas']['Source'];
+export type SpendingView = components['schemas']['SpendingView'];
 export type SshAddress = components['schemas']['SshAddress'];
 export type SshKeyCreate = components['schemas']['SshKeyCreate'];
 export type SshKeyView = components['schemas']['SshKeyView'];
 export type StandbyCostView = components['schemas']['StandbyCostView'];
 export type StandbyView = components['schemas']['StandbyView'];
+export type Step = components['schemas']['Step'];
+export type Stretch = components['schemas']['Stretch'];
+export type SurveyView = components['schemas']['SurveyView'];
 export type Testimony = components['schemas']['Testimony'];
 export type Tokens = components['schemas']['Tokens'];
 export type TransferProgress = components['schemas']['TransferProgress'];
@@ -2720,8 +4818,13 @@ export type Unreplicated = components['schemas']['Unreplicated'];
 export type UserView = components['schemas']['UserView'];
 export type VerdictKind = components['schemas']['VerdictKind'];
 export type VerdictView = components['schemas']['VerdictView'];
+export type WakeQuoteView = components['schemas']['WakeQuoteView'];
 export type Webhooks = components['schemas']['Webhooks'];
+export type Weekday = components['schemas']['Weekday'];
 export type WitnessView = components['schemas']['WitnessView'];
+export type WorkingHours = components['schemas']['WorkingHours'];
+export type WorkingHoursOrder = components['schemas']['WorkingHoursOrder'];
+export type WorkingHoursView = components['schemas']['WorkingHoursView'];
 export type $defs = Record<string, never>;
 export interface operations {
     hear_heartbeat: {
@@ -3239,6 +5342,313 @@ export interface operations {
             };
         };
     };
+    list_budgets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_budget: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BudgetOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetView"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    clear_budget: {
+        parameters: {
+            query?: {
+                /** @description Name or id; else of all your machines. */
+                machine?: string | null;
+                /** @description Of the whole deployment. */
+                total?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_budget_acts: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetActList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_budget_status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetStatus"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     decode_payloads: {
         parameters: {
             query?: never;
@@ -3438,6 +5848,287 @@ export interface operations {
             };
         };
     };
+    list_ledger: {
+        parameters: {
+            query?: {
+                /** @description Only this one, by name or id. */
+                machine?: string | null;
+                /** @description First day, of UTC. */
+                from?: string | null;
+                /** @description Last day, included. */
+                to?: string | null;
+                /** @description Only these; may be repeated. */
+                item?: components["schemas"]["Item"][];
+                cursor?: string | null;
+                /** @description Length of the page. */
+                limit?: number;
+                /** @description `csv`, as with `Accept: text/csv`. */
+                format?: ("json" | "csv") | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description JSON, or CSV where it was asked for: of all lines, not of a page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerPage"];
+                    "text/csv": string;
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_ledger: {
+        parameters: {
+            query?: {
+                /** @description Only this one, by name or id. */
+                machine?: string | null;
+                /** @description First day, of UTC. */
+                from?: string | null;
+                /** @description Last day, included. */
+                to?: string | null;
+                /** @description `csv`, as with `Accept: text/csv`. */
+                format?: ("json" | "csv") | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description JSON, or CSV where it was asked for: of all lines, not of a page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerAudit"];
+                    "text/csv": string;
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    summarize_ledger: {
+        parameters: {
+            query?: {
+                /** @description What the sums are made of. */
+                by?: components["schemas"]["By"];
+                /** @description Only this one, by name or id. */
+                machine?: string | null;
+                /** @description First day, of UTC. */
+                from?: string | null;
+                /** @description Last day, included. */
+                to?: string | null;
+                /** @description Only these; may be repeated. */
+                item?: components["schemas"]["Item"][];
+                /** @description `csv`, as with `Accept: text/csv`. */
+                format?: ("json" | "csv") | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description JSON, or CSV where it was asked for: of all lines, not of a page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerSummary"];
+                    "text/csv": string;
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_leftovers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LeftoverList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_machines: {
         parameters: {
             query?: {
@@ -3554,7 +6245,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The thing exists already, or its state does not allow this now. */
+            /** @description The thing exists already, or its state does not allow this now. It would cost more than a budget allows. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -4130,6 +6821,383 @@ export interface operations {
             };
             /** @description Something needed first is missing, for example an SSH key. */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explain_idleness: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IdleView"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_idle_policy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["IdlePolicyOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IdlePolicy"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keep_machine_alive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["KeepAliveOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeepAlive"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    let_machine_rest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_machine_ledger: {
+        parameters: {
+            query?: {
+                /** @description First day, of UTC. */
+                from?: string | null;
+                /** @description Last day, included. */
+                to?: string | null;
+                /** @description Only these; may be repeated. */
+                item?: components["schemas"]["Item"][];
+                cursor?: string | null;
+                /** @description Length of the page. */
+                limit?: number;
+                /** @description `csv`, as with `Accept: text/csv`. */
+                format?: ("json" | "csv") | null;
+            };
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description JSON, or CSV where it was asked for: of all lines, not of a page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerPage"];
+                    "text/csv": string;
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5503,8 +8571,318 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The thing exists already, or its state does not allow this now. It would cost more than a budget allows. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    quote_wake_of_machine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WakeQuoteView"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The thing exists already, or its state does not allow this now. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The provider is unreachable or broken. It is no evidence about any instance. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. The provider asks us to slow down; `retry_after` says for how long, if it said. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_working_hours: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkingHoursView"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_working_hours: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WorkingHoursOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkingHoursView"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The thing exists already, or its state does not allow this now. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something needed first is missing, for example an SSH key. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_working_hours: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name or id. */
+                machine: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it belongs to somebody else. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5616,6 +8994,197 @@ export interface operations {
                 };
             };
             /** @description One of our own parts (database, Temporal, object store) does not answer. The provider asks us to slow down; `retry_after` says for how long, if it said. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_savings: {
+        parameters: {
+            query?: {
+                /** @description First day, of UTC; 29 days before the last. */
+                from?: string | null;
+                /** @description Last day, included; today. */
+                to?: string | null;
+                /** @description What its rows are. */
+                by?: "machine" | "day" | "gpu";
+                /** @description Dollars that an hour of the people at a machine is worth; not given: downtime avoided stays minutes. */
+                hour_value?: number | null;
+                /** @description Minutes that a lost machine would be away without a standby; not given: until another GPU had its files, by each receipt. */
+                minutes_without?: number | null;
+                /** @description Also every line that it is the sum of. */
+                lines?: boolean;
+                /** @description `csv`: the rows; with `lines`, the lines. */
+                format?: "json" | "csv";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The report; with `format=csv` its rows, or its lines. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SavingsView"];
+                    "text/csv": string;
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_reference_prices: {
+        parameters: {
+            query?: {
+                /** @description Only this model. */
+                gpu?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReferencePriceList"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    calculate_scenario: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ScenarioOrder"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Scenario"];
+                };
+            };
+            /** @description No valid credentials came with the request. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The credentials are valid and do not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description An input is malformed or impossible; `field` names it. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One of our own parts (database, Temporal, object store) does not answer. */
             503: {
                 headers: {
                     [name: string]: unknown;
