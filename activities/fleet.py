@@ -157,7 +157,7 @@ def primaries(store: MachineStore, *, provider: str) -> Homes:
     """The GPU instances that live machines are recorded on."""
 
     async def homes() -> list[Instance]:
-        found = (owned.state.instance for owned in await store.live_machines())
+        found = (owned.state.gpu for owned in await store.live_machines())
         return [
             _as_listed(home.provider, home.instance_id, home.label, home.ssh, home.usd_per_hour)
             for home in found

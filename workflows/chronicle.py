@@ -106,7 +106,7 @@ class Chronicle:
 
     def show(self) -> None:
         """Tell Temporal's UI what this machine is and where it stands."""
-        state, home = self.state, self.state.instance
+        state, home = self.state, self.state.gpu
         workflow.upsert_search_attributes(
             [
                 attributes.STATE.value_set(state.phase.value),
@@ -122,8 +122,8 @@ class Chronicle:
 
 def _details(spec: MachineSpec, state: MachineState) -> str:
     lines = [f"### {spec.name}: {state.phase.value}", state.reason]
-    if state.instance is not None:
-        home = state.instance
+    home = state.gpu
+    if home is not None:
         price = "unknown" if home.usd_per_hour is None else f"${home.usd_per_hour:.3f}/h"
         lines.append(
             f"`{home.label}` is {home.provider} instance `{home.instance_id}`: "

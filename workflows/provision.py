@@ -299,6 +299,8 @@ class Provision:
             host_id=offer.host_id,
             bid_usd_per_hour=bid,
             usd_per_hour=offer.usd_per_hour,
+            # What else the market said of it then: savings are held against its price on demand.
+            offer=offer.model_dump(mode="json"),
             **({"not_seen": list(remarks)} if remarks else {}),
         )
 

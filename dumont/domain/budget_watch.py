@@ -98,6 +98,8 @@ def machine_burn(
         retiring: How many former instances are kept for now.
         keeps_standby: Its standby stays when it sleeps.
     """
+    if phase is MachinePhase.HIBERNATED:
+        instance = None  # the record may still name the one it has given back
     gpu_usd = instance.get("usd_per_hour") if instance is not None else None
     if phase in _OUT_OF_REACH:
         gpu_usd = None

@@ -15,6 +15,7 @@ from activities.sweep import Survey
 from dumont.domain.errors import InstanceGone
 from dumont.domain.instances import InstanceOrder, InstanceState
 from dumont.domain.machine import MachinePhase, MachineState
+from dumont.domain.protection import Asleep
 from dumont.domain.reconcile import Limits, OwnerStatus
 from dumont.ports import MachineRecord
 from dumont.temporal.queues import CONTROL
@@ -151,6 +152,35 @@ async def rest(stage: Stage) -> None:
     await save(stage, f"{MACHINE}/restore/{state.instance.label}", "restore-onto-a-new-instance")
 
 
+async def rest_on_standby(stage: Stage) -> None:
+    handle, _ = await failovers.start(stage)
+    await handle.execute_update(Machine.hibernate, HibernateRequest(standby=Asleep.KEEP))
+    await stage.until(handle, MachinePhase.HIBERNATED)
+    await handle.execute_update(Machine.wake, WakeRequest())
+    await failovers.when(
+        stage, handle, lambda s: s.generation == 2 and s.mirrored and not s.retiring, "awake"
+    )
+    await stage.destroy(handle)
+    await save(stage, MACHINE, "machine-rested-on-its-standby")
+    await save(stage, f"{MACHINE}/failover/1", "failover-that-waits")
+
+
+async def woken_early(stage: Stage) -> None:
+    handle = await stage.start()
+    await stage.until(handle, MachinePhase.RUNNING)
+    await handle.execute_update(Machine.hibernate, HibernateRequest())
+    await stage.until(handle, MachinePhase.HIBERNATED)
+    await handle.execute_update(Machine.wake, WakeRequest())
+    state = await stage.until(handle, MachinePhase.RUNNING)
+    assert state.instance is not None
+    await stage.destroy(handle)
+    restore = f"{MACHINE}/restore/{state.instance.label}"
+    await save(stage, MACHINE, "machine-with-a-shell-first")
+    await save(stage, f"{restore}/small", "restore-of-small-files")
+    await save(stage, restore, "restore-beside-people")
+    await save(stage, f"{MACHINE}/provision/g2", "provision-within-budgets")
+
+
 async def comeback(stage: Stage) -> None:
     handle = await stage.start()
     state = await stage.until(handle, MachinePhase.RUNNING)
@@ -207,7 +237,7 @@ async def sweep(stage: Stage) -> None:
 
 SCENARIOS = (
     plain_life, second_offer, lost_race, stuck_then_outbid, destroyed_while_starting, sweep,
-    failover, drill, standby_lost, rest, comeback,
+    failover, drill, standby_lost, rest, comeback, rest_on_standby, woken_early,
 )  # fmt: skip
 
 

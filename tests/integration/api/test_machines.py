@@ -114,6 +114,7 @@ async def test_another_owner_neither_sees_nor_touches_it(whole: Whole):
             ("DELETE", f"/machines/{ref}"),
             ("GET", f"/machines/{ref}/events"),
             ("GET", f"/machines/{ref}/logs"),
+            ("GET", f"/machines/{ref}/wake-quote"),
             ("GET", f"/events?machine={ref}"),
         ):
             assert (await other.call(method, path)).status_code == 404, (method, path)
@@ -164,6 +165,18 @@ async def test_a_stuck_machine_says_why_and_when_it_tries_again(whole: Whole):
     assert "RTX 4090" in stuck["reason"]
     assert stuck["next_try_at"] is not None
     assert stuck["ssh"] is None
+
+
+async def test_what_a_wake_would_cost_now(whole: Whole):
+    await whole.owner.post("/machines", order())
+    await whole.owner.until_phase("my-box", "running")
+    said = (await whole.owner.get("/machines/my-box/wake-quote")).json()
+    assert said["usd_per_hour"] > 0
+    assert said["fitting"] >= 1
+    assert said["seconds"] >= 0
+    assert said["basis"].startswith("estimate: the median of its last start")
+    assert said["bytes"] is None, "nothing is known of a workspace without a snapshot"
+    assert len(whole.cloud.orders) == 1, "asking rents nothing"
 
 
 async def test_offers_are_asked_for_once_by_many(whole: Whole):

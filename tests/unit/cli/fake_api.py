@@ -56,6 +56,8 @@ class FakeApi:
     on_drill: Callable[[FakeApi, dict[str, Any]], None] = lambda fake, machine: None
     on_rest: Callable[[FakeApi, dict[str, Any], str], None] = lambda fake, machine, wish: None
     """Told of `hibernate` and `wake`."""
+    wake_quote: dict[str, Any] = field(default_factory=dict)
+    """What a quote says differently."""
     receipts: list[dict[str, Any]] = field(default_factory=list)
     leftovers: dict[str, Any] = field(
         default_factory=lambda: {
@@ -173,6 +175,7 @@ class FakeApi:
                 ("POST", "/machines/{ref}/drill", self._drill),
                 ("POST", "/machines/{ref}/hibernate", self._hibernate),
                 ("POST", "/machines/{ref}/wake", self._wake),
+                ("GET", "/machines/{ref}/wake-quote", self._wake_quote),
                 ("POST", "/machines/{ref}/fail-back", self._fail_back),
                 ("POST", "/machines/{ref}/flush", self._flush),
                 ("GET", "/machines/{ref}/receipts", self._receipts),
@@ -311,6 +314,20 @@ class FakeApi:
 
     async def _wake(self, request: Request, body: Any) -> Response:
         return self._rest(request, "wake")
+
+    async def _wake_quote(self, request: Request, body: Any) -> Response:
+        machine = self._find(request)
+        if machine is None:
+            return problem(404, "not_found", "there is no such machine")
+        return JSONResponse(
+            {
+                "machine_id": machine["machine_id"], "name": machine["name"],
+                "usd_per_hour": 0.31, "gpu": "RTX 4090", "gpu_count": 1, "region": "Texas, US",
+                "reliability": 0.99, "fitting": 4, "seen_at": T0.isoformat(), "seconds": 42.0,
+                "basis": "estimate: the median of its last 2 wakes", "bytes": 5,
+                **self.wake_quote,
+            }
+        )  # fmt: skip
 
     def _rest(self, request: Request, wish: str) -> Response:
         machine = self._find(request)

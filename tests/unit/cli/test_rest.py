@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.unit.cli.fake_api import FakeApi
+from tests.unit.cli.test_protect import STANDBY
 
 Dumont = Callable[..., Any]
 
@@ -83,3 +84,37 @@ def test_not_waiting(user: FakeApi, dumont: Dumont):
 def test_no_such_machine(user: FakeApi, dumont: Dumont):
     assert dumont("hibernate", "nobody").exit_code == 3
     assert dumont("wake", "nobody").exit_code == 3
+
+
+def test_the_price_comes_before_the_wake(user: FakeApi, dumont: Dumont):
+    user.add_running("my-box").update(phase="hibernated", reason="nothing is rented")
+    user.on_rest = wakes
+    result = dumont("wake", "my-box")
+    assert result.exit_code == 0, result.output
+    assert "RTX 4090 in Texas, US at $0.310/h, the best of 4 offers; about 42.0 s" in result.stderr
+    assert "estimate" in result.stderr
+
+
+def test_only_the_price(user: FakeApi, dumont: Dumont):
+    user.add_running("my-box").update(phase="hibernated", reason="nothing is rented")
+    user.wake_quote = {"usd_per_hour": None, "seconds": None, "fitting": 0, "basis": "unknown"}
+    result = dumont("wake", "my-box", "--quote")
+    assert result.exit_code == 0, result.output
+    assert "no offer of RTX 4090 fits now" in result.stdout
+    assert "time unknown" in result.stdout
+    assert not [each for each in user.requests if each[0] == "POST" and "wake" in each[1]]
+    assert '"usd_per_hour": null' in dumont("wake", "my-box", "--quote", "--json").stdout
+
+
+def test_the_standby_may_stay(user: FakeApi, dumont: Dumont):
+    machine = user.add_running("my-box")
+    machine["standby"] = STANDBY
+    user.on_rest = sleeps
+    result = dumont("hibernate", "my-box", "--standby", "keep")
+    assert result.exit_code == 0, result.output
+    sent = [each for each in user.requests if each[1].endswith("/hibernate")]
+    assert sent[0][2]["standby"] == "keep"
+    assert "dumont ssh my-box" in result.stdout
+    wrong = dumont("hibernate", "my-box", "--standby", "maybe")
+    assert wrong.exit_code == 2
+    assert "say keep or end" in wrong.stderr
