@@ -37,7 +37,7 @@ from dumont.domain.idle_watch import (
     withdrawal,
 )
 from dumont.domain.instances import Message, SshAddress
-from dumont.domain.machine import MachinePhase
+from dumont.domain.machine import MachinePhase, MachineState
 from dumont.ports import ActivityStore, MachineAgent, MachineStore, OwnedMachine
 
 ACTOR: Final = "idleness"
@@ -344,8 +344,14 @@ def _judged(machine: OwnedMachine, samples: dict[str, list[Sample]], known: _Kno
         policy=_policy(known.policies, machine),
         now=known.now,
         keep_alive=known.keep_alives.get(machine_id),
-        started_at=machine.state.instance.ready_at,
+        started_at=_usable_since(machine.state),
     )
+
+
+def _usable_since(state: MachineState) -> datetime | None:
+    """An instance may be ready long before its files are back and people may begin."""
+    home = state.instance.ready_at if state.instance is not None else None
+    return max((at for at in (home, state.running_since) if at is not None), default=None)
 
 
 def _move(machine: OwnedMachine, step: Step, judgement: Judgement, state: IdleState) -> IdleMove:

@@ -17,6 +17,7 @@ from dumont.temporal.schedules import ensure_schedule
 from worker.compose import Parts
 
 ALIGN_EVERY: Final = timedelta(seconds=60)
+_HEARD_LATELY: Final = timedelta(minutes=3)
 
 
 def hours_activities(parts: Parts) -> list[Callable[..., Any]]:
@@ -24,8 +25,15 @@ def hours_activities(parts: Parts) -> list[Callable[..., Any]]:
     watched = PostgresActivity(parts.database)
 
     async def kept_alive_until(machine_id: str) -> datetime | None:
+        """By `dumont keep-alive`, or by `dumont-keep-alive` on the machine as it was heard last."""
         wish = await watched.keep_alive(machine_id)
-        return wish.until if wish is not None else None
+        heard = await watched.samples([machine_id], since=await watched.now() - _HEARD_LATELY)
+        there = [
+            sample.minute + timedelta(seconds=sample.keep_alive_s)
+            for sample in heard.get(machine_id, [])
+            if sample.keep_alive_s
+        ]
+        return max([*there, *([wish.until] if wish is not None else [])], default=None)
 
     async def align(wanted: Mapping[str, WorkingHours | None]) -> int:
         return await hour_schedules.align(parts.client, wanted, now=datetime.now(UTC))

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.orders import Answer, Order, OrderActivities, Verb
     from dumont.domain.budget_watch import CHEAPER_BY, BudgetAct, Due, MachineBurn, cheaper
     from dumont.domain.budgets import Step, price_of
+    from dumont.domain.errors import DumontError, ProviderError
     from dumont.domain.offers import Choice
     from dumont.temporal.failures import error_of
     from dumont.temporal.queues import PROVIDER_VAST
@@ -18,10 +19,17 @@ with workflow.unsafe.imports_passed_through():
 
 ACTOR = "the budget"
 
+LOOKUPS = 10
+"""The market is asked at most so often at one look. What is not asked for now waits for the next."""
+
 
 @workflow.defn
 class EnforceBudgets:
     """Look at all budgets once, and do what they call for."""
+
+    @workflow.init
+    def __init__(self) -> None:
+        self._lookups_left = LOOKUPS
 
     @workflow.run
     async def run(self) -> int:
@@ -37,6 +45,8 @@ class EnforceBudgets:
                     acts = [due.act(None, done="the owner was told", result="told")]
                 case Step.HIBERNATE:
                     acts = [await self._put_to_sleep(due, machine) for machine in due.machines]
+                case Step.CHEAPER if len(due.machines) > self._lookups_left:
+                    continue  # nothing is filed: the next look finds it again
                 case Step.CHEAPER:
                     acts = await self._look_for_cheaper(due, judged)
             for act in acts:
@@ -63,7 +73,7 @@ class EnforceBudgets:
                     machine_id=machine.machine_id,
                     verb=Verb.HIBERNATE,
                     actor=ACTOR,
-                    reason=due.cause,
+                    reason=due.told,
                     order_id=order_id,
                 ),
                 summary=f"hibernate {machine.name}",
@@ -88,10 +98,15 @@ class EnforceBudgets:
     async def _look_for_cheaper(self, due: Due, judged: Judged) -> list[BudgetAct]:
         """Name an offer that would do for less. Moving there is the owner's decision today."""
         acts = []
+        away = ""
         for machine in due.machines:
             need = judged.needs.get(machine.machine_id)
             if need is None or machine.gpu_usd is None:
                 continue
+            if away:
+                acts.append(_advice(due, machine, None, away))
+                continue
+            self._lookups_left -= 1
             most = min(need.max_usd_per_hour, machine.gpu_usd * (1 - CHEAPER_BY))
             ask = RankOffers(requirement=need.model_copy(update={"max_usd_per_hour": most}))
             try:
@@ -107,12 +122,19 @@ class EnforceBudgets:
                     raise
                 error = error_of(failure)
                 found, why = None, "" if error.code == "no_capacity" else f": {error.message}"
+                if _is_outage(error):
+                    away, self._lookups_left = why, 0
             else:
                 found, why = cheaper(choices, machine.gpu_usd), ""
             acts.append(_advice(due, machine, found, why))
         return acts or [
             due.act(None, done="the market was not asked", result="no machine has a known price")
         ]
+
+
+def _is_outage(error: DumontError) -> bool:
+    """Whether the next question would meet the same; a time-out is none of our errors."""
+    return error.retryable or isinstance(error, ProviderError) or type(error) is DumontError
 
 
 def _advice(due: Due, machine: MachineBurn, found: Choice | None, why: str) -> BudgetAct:

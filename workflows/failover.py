@@ -258,7 +258,8 @@ class Failover:
     async def _rest(self) -> None:
         """No GPU, and the workspace on the standby, until somebody wakes the machine."""
         if self._ending is not None:
-            await self._ending  # verified gone: before that it may cost something
+            # Verified gone: before that it may cost something. Cancelling us must not cancel that.
+            await asyncio.shield(self._ending)
         await self._tell(RESTING, "no GPU is rented; the address leads to the standby")
         await workflow.wait_condition(lambda: self._awake)
 
@@ -337,11 +338,18 @@ class Failover:
             except ChildWorkflowError as failure:
                 if is_cancelled_exception(failure):
                     raise
+                error = error_of(failure)
+                if self._input.drill is not None and error.code == "budget_exceeded":
+                    # A GPU that is rented the moment a month begins is rented for nobody.
+                    await self._tell(RESTING, f"not woken: {error.message}")
+                    self._awake = False
+                    await workflow.wait_condition(lambda: self._awake)
+                    continue
                 tries += 1
                 wait = ladder[min(tries, len(ladder)) - 1]
                 await self._tell(
                     "no_gpu",
-                    f"{error_of(failure).message}; next try in {wait:g} s, work goes on on the standby",
+                    f"{error.message}; next try in {wait:g} s, work goes on on the standby",
                     replacing=True,
                 )
                 await workflow.sleep(timedelta(seconds=wait))

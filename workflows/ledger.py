@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from dumont.domain.instances import Message
     from dumont.temporal.queues import PROVIDER_VAST
-    from workflows.options import READ
+    from workflows.options import BILL, READ
 
 
 class KeepLedgerInput(Message):
@@ -72,7 +72,7 @@ class KeepLedger:
                 ImportBills(env=input.env, every_s=input.bills_every_s, at_once=at_once),
                 task_queue=PROVIDER_VAST,
                 schedule_to_start_timeout=timedelta(seconds=input.unserved_s),
-                **READ,
+                **BILL,
             )
         except ActivityError as failure:
             workflow.logger.warning("bills not read: %s", failure.cause or failure)

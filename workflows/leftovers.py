@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from dumont.temporal.ids import end_workflow_id
     from dumont.temporal.queues import CONTROL
     from workflows.end_instances import EndInput, EndInstances
-    from workflows.options import PATIENT, READ, RECORD
+    from workflows.options import READ, RECORD, SWEPT
 
 
 class LeftoversInput(Message):
@@ -61,7 +61,7 @@ class Leftovers:
                 EndAsk(env=input.survey.env, leftover=found.leftover),
                 task_queue=input.queue,
                 summary=found.leftover.sentence[:200],
-                **PATIENT,
+                **SWEPT,
             )
         except ActivityError as error:
             # The next sweep finds it again; the others must not wait for it.
@@ -94,8 +94,12 @@ class Leftovers:
 
 def _event(found: Found, kind: EventKind, *, said: str = "") -> MachineEvent:
     left = found.leftover
+    key = f"{left.key}/{kind.value}"
+    if kind is not EventKind.LEFTOVER_FOUND:
+        # What fails again is told again, once a day and not at each sweep.
+        key = f"{key}/{workflow.now().date().isoformat()}"
     return MachineEvent(
-        key=f"{left.key}/{kind.value}",
+        key=key,
         machine_id=left.machine_id,
         kind=kind,
         at=workflow.now(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from temporalio import workflow
@@ -36,12 +35,12 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.report import Consequence, consequence, moved_home, why_unusable
     from dumont.temporal.failures import error_of
     from dumont.temporal.ids import failover_workflow_id
-    from dumont.temporal.queues import PROVIDER_GCP, PROVIDER_VAST
     from workflows.chronicle import Chronicle
     from workflows.comeback import COMES_BACK, STARTS_AGAIN, Comeback
-    from workflows.end_instances import end_everything
+    from workflows.ending import end_machine
     from workflows.failover import Failover
     from workflows.failover_messages import (
+        RESTING,
         DrillRequest,
         FailBackRequest,
         FailoverInput,
@@ -68,7 +67,7 @@ class MachineInput(Message):
 
 _STUCK_TELLS_STANDBY = "a stuck machine tells its standby"
 _FAILOVER_KEEPS_RESTORED = "a failover whose standby is gone keeps the GPU that has the files"
-_BOTH_END_TOGETHER = "GPU and standby end at the same time"
+_RESTORES_ON = "an instance that comes back gets the rest of its files first"
 """Patches: machines that were alive before them replay as they were."""
 
 
@@ -98,10 +97,12 @@ class Machine:
         self._last_reports: dict[str, InstanceReport] = {}
         self._last_guard: AgentNews | None = None
         """What was said last of each instance, and by the guard, during the failover under way."""
-        common = (input.spec, input.timing, self._life)
+        common = self._common = (input.spec, input.timing, self._life)
         self._standby = StandbyPeer(*common)
         self._comeback = Comeback(*common)
         self._rest = Rest(*common, self._protection, self._standby, self._comeback)
+        self._woken: WakeRequest | None = None
+        """Who woke it from the rest under way."""
         self._wanted: HibernateRequest | WakeRequest | None = None
         """What somebody asked for last of sleeping and waking."""
 
@@ -126,6 +127,8 @@ class Machine:
                     if workflow.patched(_STUCK_TELLS_STANDBY):
                         await self._keep_standby_told()
                     await self._next_try()
+                case MachinePhase.HIBERNATING:
+                    await self._rest.interrupted()
                 case MachinePhase.HIBERNATED if self._state.standby is not None:
                     # Started again from its record: what it rested in has to go on.
                     self._drill = self._rest.resumed()
@@ -133,11 +136,11 @@ class Machine:
                     await self._fail_over()
                 case MachinePhase.HIBERNATED:
                     await self._sleep()
-                case _:
+                case MachinePhase.DESTROYING | MachinePhase.DESTROYED:
                     break
             if workflow.info().is_continue_as_new_suggested() and not self._state.stopping:
                 await self._continue_as_new()
-        await self._destroy()
+        await end_machine(*self._common, self._standby, why=self._why_destroy)
         await self._life.all_recorded()
         recorder.cancel()
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -275,7 +278,9 @@ class Machine:
                 return
             if is_cancelled_exception(failure):
                 raise
-            self._comeback.stuck(error_of(failure))
+            error = error_of(failure)
+            if not self._rest.sleeps_on(error):
+                self._comeback.stuck(error)
         else:
             if self._state.stopping:
                 return
@@ -302,7 +307,7 @@ class Machine:
             if not self._state.stopping:
                 self._life.change(restoring=None)
                 self._running(home, f"ready: {back.files:,} files are back from {snapshot_id}")
-                await self._rest.awake(snapshot_id)
+                await self._rest.awake(snapshot_id, problems=back.problems)
         finally:
             self._provisioning = None
 
@@ -323,7 +328,10 @@ class Machine:
         wanted, self._wanted = self._wanted, None
         if isinstance(wanted, HibernateRequest) and self._rest.why_not(wanted) is None:
             self._drill = await self._rest.hibernate(
-                wanted, why_no_more=lambda: why_stay_awake(self._wanted, self._inbox, self._state)
+                wanted,
+                why_no_more=lambda keep: why_stay_awake(
+                    self._wanted, self._inbox, self._state, keeps_standby=keep
+                ),
             )
             if self._drill is not None:
                 self._on_standby(self._drill.cause)
@@ -343,7 +351,7 @@ class Machine:
 
     async def _fail_over(self) -> None:
         """On the standby: until a GPU has everything again, or the alarm was false."""
-        drill, self._drill = self._drill, None
+        drill, self._drill, self._woken = self._drill, None, None
         self._last_reports, self._last_guard = {}, None
         self._failing_over = asyncio.create_task(self._run_failover(drill))
         try:
@@ -353,6 +361,7 @@ class Machine:
                 return
             if self._state.standby is None and drill is not None and drill.rest:
                 await self._rest.without_standby()
+                self._wanted = self._wanted or self._woken
             elif self._state.standby is None:
                 self._comeback.lost_both()
             elif drill is not None:
@@ -403,7 +412,6 @@ class Machine:
 
     async def _accompany(self, failover: ChildWorkflowHandle[Failover, FailoverResult]) -> None:
         """Until it ends or its standby is gone, show how far it is, and pass on what it must know."""
-        woken = False
         while True:
             await workflow.wait_condition(
                 lambda: (
@@ -417,10 +425,11 @@ class Machine:
                 return
             if isinstance(self._wanted, WakeRequest):
                 wanted, self._wanted = self._wanted, None
-                if not woken:
-                    woken = True
+                if self._woken is None:
+                    self._woken = wanted
                     self._life.note(EventKind.WAKING, f"{wanted.actor} woke it")
-                    await failover.signal(Failover.wake)
+                    with suppress(FailureError):
+                        await failover.signal(Failover.wake)
             reports, self._reports = self._reports, []
             with suppress(FailureError):  # it may have ended just now
                 for report in reports:
@@ -524,32 +533,6 @@ class Machine:
         else:
             self._life.state = self._state.model_copy(update={"phase": MachinePhase.PROVISIONING})
 
-    async def _destroy(self) -> None:
-        """End everything that this machine ever rented, however long it takes."""
-        self._life.move(
-            MachinePhase.DESTROYING,
-            f"ending what it rents: {self._why_destroy}",
-            kind=EventKind.DESTROYING,
-            next_try_at=None,
-        )
-        home, standby = self._state.instance, self._state.standby
-        end = partial(end_everything, self._spec, confirm_s=self._timing.gone_confirm_s)
-        ends = [end(known=home.instance_id if home else None, queue=PROVIDER_VAST)]
-        if self._spec.protection is not None:
-            if not workflow.patched(_BOTH_END_TOGETHER):
-                await ends.pop()
-            # Its workflow rents nothing any more; what it has rented is ended here.
-            await self._standby.release()
-            ends.append(end(known=standby.instance_id if standby else None, queue=PROVIDER_GCP))
-        await asyncio.gather(*ends)
-        self._life.move(
-            MachinePhase.DESTROYED,
-            "everything it rented is ended and verified gone",
-            kind=EventKind.DESTROYED,
-            instance=None,
-            **({"standby": None} if standby is not None else {}),
-        )
-
     # News -------------------------------------------------------------------------------------
 
     def _digest_reports(self) -> None:
@@ -572,6 +555,9 @@ class Machine:
                 due = workflow.now() + self._comeback.wait(self._state.provision_tries)
             self._life.move(MachinePhase.STUCK, news.summary, kind=news.kind, next_try_at=due)
         elif news.phase is MachinePhase.RUNNING and news.instance is not None:
+            if self._state.restoring is not None and workflow.patched(_RESTORES_ON):
+                self._life.move(MachinePhase.PROVISIONING, news.summary, instance=news.instance)
+                return
             self._running(news.instance, news.summary, kind=news.kind)
         else:
             self._life.note(news.kind, news.summary, instance=news.instance or self._state.instance)
@@ -594,6 +580,7 @@ class Machine:
                         self._on_standby("the GPU is lost; an earlier standby takes its place")
                 case FailoverProgress():
                     self._protection.hear_failover(news)
+                    self._woken = None if news.step == RESTING else self._woken
                 case Retired():
                     left = tuple(label for label in self._state.retiring if label != news.label)
                     self._life.change(retiring=left)
@@ -618,6 +605,7 @@ class Machine:
             instance=instance,
             provision_tries=0,
             next_try_at=None,
+            running_since=workflow.now(),
         )
 
     def _is_long(self) -> bool:

@@ -103,6 +103,23 @@ TRANSFER: Final = Options(
 """Moving a workspace: hours, resumed where it was cut off. Three tries, then the workflow looks at the
 world anew: one of both bodies may have moved."""
 
+BILL: Final = Options(
+    start_to_close_timeout=_seconds(180),
+    heartbeat_timeout=_seconds(10),
+    retry_policy=RetryPolicy(maximum_attempts=1),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+"""Reading a bill day by day. One try: the next round comes in a minute, and asks again itself."""
+
+SWEPT: Final = Options(
+    start_to_close_timeout=_seconds(60),
+    schedule_to_close_timeout=_seconds(75),
+    heartbeat_timeout=_seconds(10),
+    retry_policy=RetryPolicy(initial_interval=_seconds(1), maximum_attempts=2),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+"""One of many that a sweep ends: a short try, for the others wait and the next sweep tries again."""
+
 MUST: Final = Options(
     start_to_close_timeout=_seconds(120),
     heartbeat_timeout=_seconds(10),

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from dumont.domain.events import EventKind
     from dumont.domain.instances import Message
     from dumont.domain.machine import MachinePhase, MachineSpec, MachineState, Timing
-    from dumont.domain.protection import AgentNews, Asleep, ProtectionStatus
+    from dumont.domain.protection import AgentNews, Asleep, ProtectionStatus, StandbyNews
     from dumont.domain.snapshots import SnapshotRecord
     from dumont.temporal.failures import error_of
     from dumont.temporal.ids import run_workflow_id
@@ -30,6 +30,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.standby_peer import StandbyPeer
 
 _RESTING = (MachinePhase.HIBERNATING, MachinePhase.HIBERNATED, MachinePhase.WAKING)
+_KEEPS_WHAT_IS_MISSING = "a snapshot that is not wholly back stays pinned"
+_LOOKS_BEFORE_IT_ENDS = "a redirect on the way to sleep keeps a machine awake"
+"""Patches: machines that were alive before them replay as they were."""
+
 _LOOKS = 4
 """Snapshots in a row before somebody who goes on writing keeps the machine awake."""
 
@@ -50,7 +54,11 @@ class WakeRequest(Message):
 
 
 def why_stay_awake(
-    wanted: HibernateRequest | WakeRequest | None, inbox: Sequence[object], state: MachineState
+    wanted: HibernateRequest | WakeRequest | None,
+    inbox: Sequence[object],
+    state: MachineState,
+    *,
+    keeps_standby: bool,
 ) -> str | None:
     """What has happened on the way to sleep that takes precedence; None: nothing.
 
@@ -58,11 +66,18 @@ def why_stay_awake(
         wanted: What was asked for last and not yet taken up.
         inbox: What was said and not yet taken in.
         state: The machine's.
+        keeps_standby: It shall rest on its standby.
     """
     if state.stopping or isinstance(wanted, WakeRequest):
         return "somebody wants to use it"
-    if any(isinstance(news, AgentNews) and news.is_redirect for news in inbox):
+    redirected = any(isinstance(news, AgentNews) and news.is_redirect for news in inbox)
+    if redirected and workflow.patched(_LOOKS_BEFORE_IT_ENDS):
         return "the GPU was lost meanwhile, and people may work on the standby"
+    other = [
+        news for news in inbox if isinstance(news, StandbyNews) and news.standby != state.standby
+    ]
+    if keeps_standby and other:
+        return "the standby that it was to rest on was lost meanwhile"
     return None
 
 
@@ -130,7 +145,7 @@ class Rest:
         return said and news.epoch == state.epoch and state.phase is MachinePhase.HIBERNATED
 
     async def hibernate(
-        self, request: HibernateRequest, *, why_no_more: Callable[[], str | None]
+        self, request: HibernateRequest, *, why_no_more: Callable[[bool], str | None]
     ) -> DrillRequest | None:
         """Keep everything, see that it is whole, and only then give back what is rented.
 
@@ -147,7 +162,7 @@ class Rest:
         )
         try:
             kept = await self._kept()
-            no_more = why_no_more()
+            no_more = why_no_more(keeps_standby)
             if no_more is not None:
                 raise Conflict(no_more)
             await self._set_pin(kept.snapshot_id, pinned=True)
@@ -157,7 +172,7 @@ class Rest:
             why = f"not hibernated: {error_of(failure).message}"
             self._life.move(MachinePhase.RUNNING, why, kind=EventKind.ALERT)
             return None
-        no_more = why_no_more()
+        no_more = why_no_more(keeps_standby)
         if no_more is not None:
             await self.awake(kept.snapshot_id)
             why = f"not hibernated: {no_more}"
@@ -166,11 +181,16 @@ class Rest:
         self._life.change(restoring=kept.snapshot_id)
         if keeps_standby:
             return DrillRequest(actor=request.actor, rest=True)
+        await self.go_to_sleep(kept.snapshot_id, f"{kept.files:,} files are")
+        return None
+
+    async def go_to_sleep(self, snapshot_id: str, what: str = "its files are") -> None:
+        """Everything is kept and pinned: give back what is rented, and sleep."""
         await self._give_back()
         standby = self._life.state.standby
         self._life.move(
             MachinePhase.HIBERNATED,
-            f"nothing is rented; {kept.files:,} files are in snapshot {kept.snapshot_id}",
+            f"nothing is rented; {what} in snapshot {snapshot_id}",
             kind=EventKind.HIBERNATED,
             instance=None,
             standby=None,
@@ -180,7 +200,31 @@ class Rest:
             protection_reason="hibernated",
             standbys_used=standby.number if standby else self._life.state.standbys_used,
         )
-        return None
+
+    async def interrupted(self) -> None:
+        """Its workflow was started again from its record, on its way to sleep."""
+        kept = self._life.state.restoring
+        if kept is None:
+            why = "not hibernated: it was interrupted"
+            self._life.move(MachinePhase.RUNNING, why, kind=EventKind.ALERT)
+        else:
+            await self.go_to_sleep(kept)
+
+    def sleeps_on(self, error: DumontError) -> bool:
+        """Whether a wake ends here: its owner's budget has no room, and will not have it by waiting.
+
+        A GPU that is rented the moment a month begins is rented for nobody.
+        """
+        state = self._life.state
+        if state.restoring is None or state.instance is not None or error.code != "budget_exceeded":
+            return False
+        self._life.move(
+            MachinePhase.HIBERNATED,
+            f"not woken: {error.message}",
+            kind=EventKind.ALERT,
+            next_try_at=None,
+        )
+        return True
 
     def resumed(self) -> DrillRequest:
         """The rest of a machine whose workflow was started again: its GPU is ended already."""
@@ -194,7 +238,9 @@ class Rest:
         if isinstance(newest, SnapshotRecord) and newest.snapshot_id != kept:
             kept = await self._rather(newest.snapshot_id, instead_of=kept)
         await self._standby.release()
-        await self._end(None, PROVIDER_GCP)  # another may have been rented meanwhile
+        # Another standby may have been rented meanwhile, and the GPU need not be ended yet.
+        home = state.instance.instance_id if state.instance is not None else None
+        await asyncio.gather(self._end(home, PROVIDER_VAST), self._end(None, PROVIDER_GCP))
         self._life.move(
             MachinePhase.HIBERNATED,
             f"its standby is gone; its files are in snapshot {kept}",
@@ -239,8 +285,17 @@ class Rest:
             provision_tries=0,
         )
 
-    async def awake(self, snapshot_id: str) -> None:
-        """It has its files again: rules decide about the snapshot, as about any other."""
+    async def awake(self, snapshot_id: str, *, problems: Sequence[str] = ()) -> None:
+        """It has its files again: rules decide about the snapshot, as about any other.
+
+        Args:
+            snapshot_id: What it came back from.
+            problems: What could not be brought back: then it is the only copy of that, and stays.
+        """
+        if problems and workflow.patched(_KEEPS_WHAT_IS_MISSING):
+            words = f"{len(problems)} files of snapshot {snapshot_id} are NOT back, and it is kept"
+            self._life.note(EventKind.ALERT, f"{words}: {problems[0]}")
+            return
         try:
             await self._set_pin(snapshot_id, pinned=False)
         except ActivityError as failure:
@@ -260,7 +315,11 @@ class Rest:
             record = await workflow.execute_child_workflow(
                 Snapshot.run,
                 SnapshotInput(
-                    machine_id=self._spec.machine_id, tags=("hibernate",), flush=True, asked=True
+                    machine_id=self._spec.machine_id,
+                    tags=("hibernate",),
+                    flush=True,
+                    must_flush=True,
+                    asked=True,
                 ),
                 id=run_workflow_id(
                     self._spec.machine_id, f"snapshot-hibernate-v{self._life.state.version}-{look}"

@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
         SnapshotOf,
         TakeAsk,
     )
-    from dumont.domain.errors import DumontError
+    from dumont.domain.errors import Conflict, DumontError
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import Message
     from dumont.domain.snapshots import PruneResult, RestoreResult, SnapshotRecord
@@ -44,6 +44,8 @@ class SnapshotInput(Message):
     pinned: bool = False
     flush: bool = False
     """First wait until the standby has everything written so far."""
+    must_flush: bool = False
+    """Where that cannot be had, the GPU itself is read: what is kept now may be all that is left."""
     asked: bool = False
     """Somebody asked for this one: a machine that has no body now is an error, not a matter of course."""
 
@@ -76,7 +78,7 @@ class Snapshot:
                 SnapshotActivities.choose_body, BodyAsk(machine_id=input.machine_id), **LOOKUP
             )
             if input.flush and body.flushable:
-                await self._flushed(body)
+                body = await self._flushed(body, must=input.must_flush)
             try:
                 record = await workflow.execute_activity_method(
                     SnapshotActivities.take_snapshot,
@@ -94,15 +96,33 @@ class Snapshot:
             return body, record
         raise AssertionError("the last look returns or raises")
 
-    async def _flushed(self, body: Body) -> None:
-        """Have the standby hold everything. If it cannot now, what it holds is kept all the same."""
-        with suppress(ActivityError):
-            await workflow.execute_activity_method(
+    async def _flushed(self, body: Body, *, must: bool) -> Body:
+        """Have the standby hold everything; returns what is to be read.
+
+        If it cannot now, what it holds is kept all the same, unless that must be all there is.
+
+        Raises:
+            Conflict: Somebody is writing, and it must be everything.
+        """
+        try:
+            barrier = await workflow.execute_activity_method(
                 MirrorActivities.flush,
                 FlushAsk(machine_id=body.machine_id),
                 summary="the standby gets everything first",
                 **ONCE,
             )
+        except ActivityError as failure:
+            if not must or is_cancelled_exception(failure):
+                return body
+            return await workflow.execute_activity_method(
+                SnapshotActivities.choose_body,
+                BodyAsk(machine_id=body.machine_id, writes=True),
+                summary="no barrier: the GPU itself is read",
+                **LOOKUP,
+            )
+        if must and barrier.changing:
+            raise Conflict(f"somebody is writing: {barrier.changing[0]}")
+        return body
 
     async def _recorded(self, body: Body, record: SnapshotRecord) -> None:
         await workflow.execute_activity_method(SnapshotActivities.record_snapshot, record, **RECORD)

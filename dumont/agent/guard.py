@@ -220,6 +220,11 @@ class Guard:
             self._wake_epoch = state.epoch
         self.publish()
 
+    def keep_wish(self, before: int | None, epoch: int) -> None:
+        """Who asked for a GPU just before a fence has asked all the same."""
+        if before is not None and self._wake_epoch == before:
+            self._wake_epoch = epoch
+
     def told(self, text: str) -> None:
         """Tell the people who are here now, and the control plane."""
         name = self.context.config.name

@@ -54,6 +54,7 @@ class _Commands:
             raise AgentError("sync_public_key: is no public key on one line", code="invalid")
         guard, key = self._guard, key.strip()
         with guard.lock:
+            before = guard.state.epoch if guard.state is not None else None
             try:
                 state = guard.change(
                     lambda s: authority.fence(
@@ -72,6 +73,7 @@ class _Commands:
                     epoch=epoch, floor=floor, sync_public_key=key, now=timestamp()
                 )
                 guard.file.create(state)
+            guard.keep_wish(before, epoch)
             guard.settle(state)
         guard.publish()
         return self._answer()

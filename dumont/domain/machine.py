@@ -43,7 +43,12 @@ class MachinePhase(StrEnum):
 TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
     MachinePhase.REQUESTED: frozenset({MachinePhase.PROVISIONING, MachinePhase.DESTROYING}),
     MachinePhase.PROVISIONING: frozenset(
-        {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
+        {
+            MachinePhase.RUNNING,
+            MachinePhase.HIBERNATED,
+            MachinePhase.STUCK,
+            MachinePhase.DESTROYING,
+        }
     ),
     MachinePhase.RUNNING: frozenset(
         {
@@ -65,7 +70,12 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
         {MachinePhase.WAKING, MachinePhase.REPLACING, MachinePhase.DESTROYING}
     ),
     MachinePhase.WAKING: frozenset(
-        {MachinePhase.RUNNING, MachinePhase.STUCK, MachinePhase.DESTROYING}
+        {
+            MachinePhase.RUNNING,
+            MachinePhase.HIBERNATED,
+            MachinePhase.STUCK,
+            MachinePhase.DESTROYING,
+        }
     ),
     MachinePhase.ON_STANDBY: frozenset(
         {
@@ -80,6 +90,7 @@ TRANSITIONS: dict[MachinePhase, frozenset[MachinePhase]] = {
         {
             MachinePhase.ON_STANDBY,
             MachinePhase.RUNNING,
+            MachinePhase.HIBERNATED,
             MachinePhase.STUCK,
             MachinePhase.DESTROYING,
         }
@@ -200,6 +211,8 @@ class MachineState(Message):
     """Labels of former instances that are kept until what only they have is rescued."""
     kept_standby: str | None = None
     """Label of a lost standby whose disk is kept until another one has everything."""
+    running_since: datetime | None = None
+    """When people could last begin to work on a GPU; None: not known."""
     usable: str | None = None
     """Label of the instance that people may work on although its big files are still coming back."""
     restoring: str | None = None

@@ -187,6 +187,14 @@ class Barrier(Message):
     hashed: int
     """Files compared by hash on both sides."""
     seconds: float
+    changing: tuple[str, ...] = ()
+    """The first of the files that never stood still: somebody is writing them."""
+
+    @field_validator("changing", mode="before")
+    @classmethod
+    def _first(cls, value: Any) -> tuple[str, ...]:
+        names = value if isinstance(value, list | tuple) else ()
+        return tuple(str(name)[:200] for name in names[:20])
 
 
 class StandbyNews(Message):

@@ -27,6 +27,13 @@ def test_asking_for_a_gpu_from_the_standby(world: World) -> None:
     assert world.guard()["wake"] is False, "what was asked for in an earlier sleep is over"
 
 
+def test_a_wish_from_before_the_fence_is_heard(world: World) -> None:
+    world.apply()
+    world.standby.agent("redirect", "--cause", "the machine hibernates: ana asked for it")
+    world.standby.agent("wake")
+    assert world.fence(6)["wake"] is True
+
+
 def test_an_ordinary_failover_takes_no_such_wish(world: World) -> None:
     world.apply()
     world.standby.agent("redirect", "--cause", "a drill of ana")

@@ -87,6 +87,8 @@ class FakeAgents:
     idle_s: float = 1e6
     divergent: list[dict[str, Any]] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
+    changing: list[str] = field(default_factory=list)
+    """Files that never stand still for a barrier."""
     on_call: Callable[[SshAddress, Sequence[str]], None] = lambda address, words: None
 
     async def call(
@@ -113,7 +115,7 @@ class FakeAgents:
             case "flush":
                 return {
                     "epoch": 1, "sequence": 1, "replicated_at": datetime.now(UTC).isoformat(),
-                    "files": 1, "bytes": 1, "hashed": 1, "seconds": 0.1,
+                    "files": 1, "bytes": 1, "hashed": 1, "seconds": 0.1, "changing": self.changing,
                 }  # fmt: skip
             case "restore":
                 return {"files": 3, "bytes": 300, "verified": 3, "seconds": 0.1}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from dumont.domain.budgets import Budget, Scope
 from dumont.domain.errors import NoCapacity
 from dumont.domain.events import EventKind
 from dumont.domain.fleet import InstanceReport, Presence
 from dumont.domain.machine import MachinePhase, MachineState
 from dumont.domain.protection import AgentNews, AgentRole, Asleep, Failback, GuardReport
 from dumont.ports import VmOrder
+from tests.support.fakes import offer
 from tests.workflows.conftest import Stage
 from tests.workflows.test_failover import Handle, mirrored, start, when
 from tests.workflows.test_rest import told
@@ -132,19 +134,7 @@ async def test_a_standby_lost_in_the_sleep_costs_only_what_was_done_on_it(stage:
     asleep = await rest(stage, handle, standby=Asleep.KEEP)
     assert asleep.standby is not None
     kept = asleep.restoring
-    vm = stage.vms.vms.pop(asleep.standby.label)
-    stage.vms.on_insert = no_capacity
-    keeper = stage.env.client.get_workflow_handle_for(
-        Standby.run, f"standby/{handle.id.removeprefix('machine/')}"
-    )
-    gone = InstanceReport(
-        label=vm.label or "",
-        instance_id=vm.instance_id,
-        presence=Presence.GONE,
-        instance=None,
-        at=datetime.now(UTC),
-    )
-    await keeper.signal("instance_changed", gone)
+    await lose_standby(stage, handle, asleep)
     state = await when(stage, handle, lambda s: "standby is gone" in s.reason, "without it")
     assert state.standby is None
     assert state.phase is MachinePhase.HIBERNATED
@@ -169,3 +159,67 @@ async def test_destroyed_on_its_standby(stage: Stage) -> None:
     await rest(stage, handle, standby=Asleep.KEEP)
     assert (await stage.destroy(handle)).phase is MachinePhase.DESTROYED
     assert stage.vms.vms == {}
+
+
+async def lose_standby(stage: Stage, handle: Handle, state: MachineState) -> None:
+    """The VM is gone with its disk, and no other can be had."""
+    assert state.standby is not None
+    vm = stage.vms.vms.pop(state.standby.label)
+    stage.vms.on_insert = no_capacity
+    keeper = stage.env.client.get_workflow_handle_for(
+        Standby.run, f"standby/{handle.id.removeprefix('machine/')}"
+    )
+    gone = InstanceReport(
+        label=vm.label or "",
+        instance_id=vm.instance_id,
+        presence=Presence.GONE,
+        instance=None,
+        at=datetime.now(UTC),
+    )
+    await keeper.signal("instance_changed", gone)
+
+
+async def test_a_standby_lost_after_the_wake_does_not_put_it_to_sleep_again(stage: Stage) -> None:
+    handle, _ = await start(stage)
+    asleep = await rest(stage, handle, standby=Asleep.KEEP)
+    stage.cloud.offers = []
+    await handle.execute_update(Machine.wake, WakeRequest(actor="ana"))
+    await when(stage, handle, lambda s: s.phase is MachinePhase.REPLACING, "looking for a GPU")
+    await lose_standby(stage, handle, asleep)
+    await when(stage, handle, lambda s: s.standby is None, "without its standby")
+    stage.cloud.offers = [offer(3)]
+    awake = await stage.until(handle, MachinePhase.RUNNING)
+    assert awake.instance is not None
+    assert set(stage.engine.of("restore")) == {awake.instance.ssh.host}
+    assert len(stage.cloud.alive()) == 1
+    await stage.destroy(handle)
+
+
+async def test_a_standby_lost_on_the_way_keeps_it_up(stage: Stage) -> None:
+    handle, before = await start(stage)
+    stage.engine.takes_s = 0.5
+    await handle.execute_update(
+        Machine.hibernate, HibernateRequest(actor="ana", standby=Asleep.KEEP)
+    )
+    await when(stage, handle, lambda s: s.phase is MachinePhase.HIBERNATING, "on its way")
+    await lose_standby(stage, handle, before)
+    state = await when(stage, handle, lambda s: "not hibernated" in s.reason, "told why")
+    assert state.phase is MachinePhase.RUNNING
+    assert len(stage.cloud.alive()) == 1
+    await stage.destroy(handle)
+
+
+async def test_a_wake_that_no_budget_has_room_for_leaves_it_on_its_standby(stage: Stage) -> None:
+    handle, _ = await start(stage)
+    await rest(stage, handle, standby=Asleep.KEEP)
+    stage.budgets.set(
+        Budget(scope=Scope.MACHINE, scope_id=handle.id.removeprefix("machine/"), usd_per_hour=0.01)
+    )
+    await handle.execute_update(Machine.wake, WakeRequest(actor="ana"))
+    state = await when(stage, handle, lambda s: "not woken" in s.reason, "told why")
+    assert state.phase is MachinePhase.HIBERNATED
+    assert state.lives_on_standby
+    stage.budgets.budgets.clear()
+    await handle.execute_update(Machine.wake, WakeRequest(actor="ana"))
+    await when(stage, handle, lambda s: s.phase is MachinePhase.RUNNING, "awake")
+    await stage.destroy(handle)
