@@ -141,6 +141,7 @@ class Guard:
             if state.authority == authority.STANDBY:
                 return state
             clock = _Stopwatch(detected)
+            self._wake_epoch = None  # what was asked for in an earlier sleep is over
             try:
                 self.endpoint.take(state)
             except AgentError as error:
