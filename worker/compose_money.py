@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -32,8 +33,10 @@ def money_activities(parts: Parts) -> list[Callable[..., Any]]:
 
 async def ensure_money_sweeps(parts: Parts) -> None:
     """Have the sweeps run, whoever started first."""
-    await ensure_hours_sweep(parts)
-    await ensure_leftovers_sweep(parts, CONTROL)
-    await ensure_budgets_sweep(parts)
-    await ensure_ledger(parts)
-    await ensure_idle_sweep(parts)
+    await asyncio.gather(  # one after the other they would delay every start of a worker
+        ensure_hours_sweep(parts),
+        ensure_leftovers_sweep(parts, CONTROL),
+        ensure_budgets_sweep(parts),
+        ensure_ledger(parts),
+        ensure_idle_sweep(parts),
+    )

@@ -117,6 +117,7 @@ async def test_protection_is_the_default_where_it_can_be_had(
             "standby_spot": True,
             "failback": Failback.WHEN_IDLE,
             "excludes": [],
+            "asleep": "end",
         }
         off = await owner.post("/machines", order(name="two", protection={"enabled": False}))
         assert off.json()["protection"]["policy"] is None
