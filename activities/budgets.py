@@ -10,7 +10,16 @@ from pydantic import Field
 from temporalio import activity
 
 from activities.heartbeat import heartbeating
-from dumont.domain.budget_watch import BudgetAct, Due, SetBudget, Standing, is_on_its_way, judge
+from dumont.domain.budget_watch import (
+    BudgetAct,
+    Due,
+    SetBudget,
+    Standing,
+    is_on_its_way,
+    judge,
+    orders_of,
+    within_a_look,
+)
 from dumont.domain.budgets import (
     Allowed,
     Cap,
@@ -41,7 +50,10 @@ class BudgetStore(Protocol):
         usd_per_hour: float,
         at: datetime,
     ) -> Allowed | Refused:
-        """See that every budget has room for one more thing, and take it; idempotent by label."""
+        """See that every budget has room for one more thing, and take it; idempotent by label.
+
+        A label that was refused or released gets no room any more.
+        """
         ...
 
     async def release(self, label: str) -> None:
@@ -49,7 +61,7 @@ class BudgetStore(Protocol):
         ...
 
     async def every(self) -> list[SetBudget]:
-        """All budgets."""
+        """All budgets that something can still be done for."""
         ...
 
     async def standing(self, wanted: Sequence[Whose], *, at: datetime) -> dict[str, Standing]:
@@ -207,7 +219,8 @@ class BudgetActivities:
                 if due.step is Step.HIBERNATE:
                     leaving |= {m.machine_id for m in due.machines}
             dues += called_for
-        return Judged(dues=tuple(dues), needs=await self._needs(dues))
+        begun = within_a_look(dues)
+        return Judged(dues=tuple(begun), needs=await self._needs(begun))
 
     async def _above_since(self, each: SetBudget, seen: Standing) -> datetime | None:
         """Since when a cap of $/h is passed, kept from one look to the next."""
@@ -239,7 +252,7 @@ class BudgetActivities:
                 machine_id=machine_id,
                 kind=EventKind.BUDGET,
                 at=act.at,
-                summary=f"{act.cause}: {act.result}",
+                summary=f"{act.told}: {act.result}",
                 data={
                     "step": act.step.value,
                     "cap": act.cap.value,
@@ -254,8 +267,5 @@ class BudgetActivities:
 
 def _leaving(acts: Iterable[Sequence[BudgetAct]], at: datetime) -> set[str]:
     """Machines that took an order to sleep, for whatever budget, and had no time for it yet."""
-    orders: dict[str, list[BudgetAct]] = {}
-    for act in sorted((a for some in acts for a in some), key=lambda act: act.at):
-        if act.step is Step.HIBERNATE and act.machine_id is not None:
-            orders.setdefault(act.machine_id, []).append(act)
+    orders = orders_of(act for some in acts for act in some)
     return {machine_id for machine_id, given in orders.items() if is_on_its_way(given, at)}

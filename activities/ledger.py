@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
@@ -11,16 +12,22 @@ from temporalio import activity
 from activities.heartbeat import heartbeating
 from dumont.domain import labels
 from dumont.domain.bills import BillMark, Kept, bill_lines, storage_lines
+from dumont.domain.errors import AuthFailed, ProviderError, ProviderUnavailable, RateLimited
 from dumont.domain.instances import Charge, Message
-from dumont.domain.ledger import Entry
+from dumont.domain.ledger import Entry, Rewrite
 from dumont.domain.metering import RentalRecord, Role, Seen, lines, midnight
 
 READ_AGAIN: Final = timedelta(days=2)
 """A bill may still change so long after its day."""
 MOST_DAYS: Final = 31
-"""Days of bills read in one run; after a long rest the next one goes on."""
+"""Days of bills caught up with in one run, beside the newest ones; the next run goes on."""
+MOST_FAILURES: Final = 3
+"""After so many failures in a row it is the provider that does not answer, not a day that is bad."""
+METER_FOR_S: Final = 40.0
+"""Seconds in which a run begins to meter rentals; the rest is the next run's."""
 _DAY: Final = timedelta(days=1)
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 300
+"""Rentals whose lines are written in one transaction."""
 
 
 class Bills(Protocol):
@@ -64,16 +71,16 @@ class Rentals(Protocol):
         """Note it."""
         ...
 
-    async def unmetered(self, *, after: tuple[str, str] | None, limit: int) -> list[RentalRecord]:
-        """Those that changed since their lines were written, in the order of provider and id."""
+    async def unmetered(self, *, limit: int) -> list[RentalRecord]:
+        """Those that changed since their lines were written: what has none yet, then the longest ago."""
         ...
 
     async def timelines(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Seen]]:
         """What was seen of these rentals, oldest first."""
         ...
 
-    async def metered(self, rental: RentalRecord) -> None:
-        """Note that its lines are as it was read."""
+    async def metered(self, written: Sequence[RentalRecord]) -> None:
+        """Note that their lines are as they were read."""
         ...
 
 
@@ -81,13 +88,11 @@ class Lines(Protocol):
     """The ledger."""
 
     async def put_bills(self, entries: Sequence[Entry]) -> None:
-        """Write lines as a bill has them."""
+        """Write lines as a bill has them; their rentals are metered again."""
         ...
 
-    async def put(
-        self, provider: str, resource_id: str, entries: Sequence[Entry], *, since: date
-    ) -> int:
-        """Have exactly these lines of a resource from a day on."""
+    async def put(self, rewrites: Sequence[Rewrite]) -> int:
+        """Have exactly these lines of these resources; returns how many had to be changed."""
         ...
 
     async def bills(
@@ -133,10 +138,11 @@ class BillActivities:
         """Write what the bill has of ours, day by day, from two days before the last settled one.
 
         Safe to repeat: a day's lines are the bill's, however often it is read. What is not known to be
-        ours is dropped here; nothing of it is stored, logged or returned.
+        ours is dropped here; nothing of it is stored, logged or returned. A day that cannot be read keeps
+        no other one from being read; the bill counts as read when none has failed.
 
         Raises:
-            ProviderError: The bill cannot be had; what was read so far is written.
+            ProviderError: A day of it cannot be had; those that can are written.
         """
         now = ask.now or datetime.now(UTC)
         account = f"{self._bills.name}/{self._bills.account}"
@@ -145,26 +151,52 @@ class BillActivities:
             fresh = mark.read_at is not None and now - mark.read_at < timedelta(seconds=ask.every_s)
             if fresh and not ask.at_once:
                 return Imported()
-            days = written = 0
-            async for day in self._days(mark, now):
-                written += await self._import_day(day, now, ask.env)
-                days += 1
-                settled = day if midnight(day + _DAY) <= now else mark.settled
-                mark = BillMark(max(filter(None, (mark.settled, settled)), default=None), now)
-                await self._rentals.mark_bill(account, mark)
-            return Imported(days=days, lines=written)
+            return await self._read(account, mark, now, ask.env)
 
-    async def _days(self, mark: BillMark, now: datetime) -> AsyncIterator[date]:
+    async def _read(self, account: str, mark: BillMark, now: datetime, env: str) -> Imported:
+        first, days = await self._days(mark, now)
+        read: set[date] = set()
+        failed: dict[date, Exception] = {}
+        in_a_row = written = 0
+        for day in days:
+            try:
+                written += await self._import_day(day, now, env)
+            except (ProviderError, ValueError) as error:
+                failed[day] = error
+                in_a_row += 1
+                if in_a_row == MOST_FAILURES or isinstance(error, RateLimited | AuthFailed):
+                    break
+                continue
+            in_a_row = 0
+            read.add(day)
+            settled = _settled(first, read, mark.settled, now)
+            if settled != mark.settled:
+                mark = BillMark(settled, mark.read_at)
+                await self._rentals.mark_bill(account, mark)
+        if failed:
+            raise self._unread(failed)
+        await self._rentals.mark_bill(account, BillMark(mark.settled, now))
+        return Imported(days=len(read), lines=written)
+
+    async def _days(self, mark: BillMark, now: datetime) -> tuple[date, list[date]]:
+        """From which day on days are settled, and those to read: the newest ones, which are waited for,
+        then the older ones in their order."""
         first = await self._rentals.first_day(self._bills.name)
         if mark.settled is not None:
             first = mark.settled - READ_AGAIN
         today = now.astimezone(UTC).date()
-        day = first if first is not None else today
-        for _ in range(MOST_DAYS):
-            if day > today:
-                return
-            yield day
-            day += _DAY
+        first = min(first, today) if first is not None else today
+        recent = max(first, today - READ_AGAIN)
+        caught_up = min(recent, first + MOST_DAYS * _DAY)
+        return first, [*_range(recent, today + _DAY), *_range(first, caught_up)]
+
+    def _unread(self, failed: dict[date, Exception]) -> ProviderError:
+        days = ", ".join(day.isoformat() for day in sorted(failed))
+        first = failed[min(failed)]
+        why = first.message if isinstance(first, ProviderError) else f"{type(first).__name__}"
+        return ProviderUnavailable(
+            f"the bill of {days} is not read: {why}", provider=self._bills.name
+        )
 
     async def _import_day(self, day: date, now: datetime, env: str) -> int:
         last_second = midnight(day + _DAY) - timedelta(seconds=1)
@@ -213,32 +245,52 @@ class Metered(Message):
     rentals: int = 0
     lines: int = 0
     """That had to be changed."""
+    unfinished: bool = False
+    """There was no time for all; the next run goes on."""
 
 
 class LedgerActivities:
-    """Writes lines from what we saw."""
+    """Writes lines from what we saw.
 
-    def __init__(self, *, rentals: Rentals, ledger: Lines, storage: StoragePrice) -> None:
+    Args:
+        rentals: What was seen.
+        ledger: Where lines go.
+        storage: What the object store costs.
+        clock: Seconds that only go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        rentals: Rentals,
+        ledger: Lines,
+        storage: StoragePrice,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._rentals = rentals
         self._ledger = ledger
         self._storage = storage
+        self._clock = clock
 
     @activity.defn
     async def meter_lines(self) -> Metered:
         """Bring the lines of all rentals that changed up to what is known of them.
 
-        Safe to repeat: lines are computed anew, never added to.
+        Safe to repeat: lines are computed anew, never added to. Those that wait longest come first, so
+        that a run which has not the time for all of them leaves none behind for good.
         """
-        rentals = changed = 0
+        began = self._clock()
+        rentals = 0
         async with heartbeating():
-            after: tuple[str, str] | None = None
-            while found := await self._rentals.unmetered(after=after, limit=_AT_ONCE):
-                after = (found[-1].provider, found[-1].resource_id)
-                rentals += len(found)
+            changed = await self._store_lines(datetime.now(UTC))
+            while found := await self._rentals.unmetered(limit=_AT_ONCE):
+                if self._clock() - began >= METER_FOR_S:
+                    activity.logger.warning("%d rentals metered, others wait", rentals)
+                    return Metered(rentals=rentals, lines=changed, unfinished=True)
                 changed += await self._write(found)
+                rentals += len(found)
                 if len(found) < _AT_ONCE:
                     break
-            changed += await self._store_lines(datetime.now(UTC))
         return Metered(rentals=rentals, lines=changed)
 
     async def _write(self, rentals: Sequence[RentalRecord]) -> int:
@@ -246,33 +298,59 @@ class LedgerActivities:
         timelines = await self._rentals.timelines(keys)
         starts = {key: _since(rental) for key, rental in zip(keys, rentals, strict=True)}
         bills = await self._ledger.bills(keys, since=min(starts.values()))
-        changed = 0
-        for key, rental in zip(keys, rentals, strict=True):
-            since = starts[key]
-            entries = lines(
-                rental,
-                timelines[key],
-                {(bill.item, bill.day): bill for bill in bills[key]},
-                since=midnight(since),
+        rewrites = [
+            Rewrite(
+                *key,
+                lines(
+                    rental,
+                    timelines[key],
+                    {(bill.item, bill.day): bill for bill in bills[key]},
+                    since=midnight(starts[key]),
+                ),
+                since=starts[key],
             )
-            changed += await self._ledger.put(*key, entries, since=since)
-            await self._rentals.metered(rental)
+            for key, rental in zip(keys, rentals, strict=True)
+        ]
+        changed = await self._ledger.put(rewrites)
+        await self._rentals.metered(rentals)
         return changed
 
     async def _store_lines(self, now: datetime) -> int:
         since = midnight(now.date() - _DAY)
-        changed = 0
-        for owner_id, kept in (await self._ledger.kept_snapshots(since=since)).items():
-            entries = storage_lines(
-                owner_id,
-                kept,
-                since=since,
-                until=now,
-                usd_per_gb_month=self._storage.usd_per_gb_month,
-                source=self._storage.source,
-            )
-            changed += await self._ledger.put("store", owner_id, entries, since=since.date())
-        return changed
+        kept = await self._ledger.kept_snapshots(since=since)
+        return await self._ledger.put(
+            [
+                Rewrite(
+                    "store",
+                    owner_id,
+                    storage_lines(
+                        owner_id,
+                        snapshots,
+                        since=since,
+                        until=now,
+                        usd_per_gb_month=self._storage.usd_per_gb_month,
+                        source=self._storage.source,
+                    ),
+                    since=since.date(),
+                )
+                for owner_id, snapshots in kept.items()
+            ]
+        )
+
+
+def _range(first: date, end: date) -> list[date]:
+    return [first + n * _DAY for n in range((end - first).days)]
+
+
+def _settled(
+    first: date, read: Collection[date], before: date | None, now: datetime
+) -> date | None:
+    """The last day up to which every one was over when it was read."""
+    day = first
+    while day in read and midnight(day + _DAY) <= now:
+        before = max(filter(None, (before, day)))
+        day += _DAY
+    return before
 
 
 def _since(rental: RentalRecord) -> date:

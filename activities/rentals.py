@@ -20,6 +20,11 @@ from dumont.ports import InstanceProvider
 _AT_ONCE = 500
 _ASK_PROVIDER_FOR = timedelta(days=1)
 """So long after an end its exact time is looked for."""
+_ASK_LATER_MIN = timedelta(minutes=2)
+_ASK_LATER_MAX = timedelta(hours=2)
+"""Between two looks passes as much time as had passed since the end, within these."""
+_MOST_ENDS = 20
+"""Ends that are looked for in one round: each is a list to be read at the provider."""
 
 PriceOf = Callable[[Instance], Awaitable[Prices]]
 """What an instance costs now."""
@@ -121,6 +126,8 @@ class RentalActivities:
         self._role = role
         self._price = price
         self._end = end
+        self._ask_end_at: dict[str, datetime] = {}
+        """When an end without a date is looked for again; a new process asks at once."""
 
     @activity.defn
     async def note_rentals(self, ask: NoteRentals) -> Noted:
@@ -214,11 +221,19 @@ class RentalActivities:
         return ended
 
     async def _date_ends(self, now: datetime) -> None:
-        """Ends that we saw late get the provider's own time, where it tells one."""
+        """Ends that we saw late get the provider's own time, where it tells one: soon, as a rule; one
+        that it does not tell is looked for less and less often."""
         if self._end is None:
             return
         name = self._provider.name
-        for rental in await self._store.ended_by_us(name, since=now - _ASK_PROVIDER_FOR):
+        undated = await self._store.ended_by_us(name, since=now - _ASK_PROVIDER_FOR)
+        asked = {rental.resource_id: self._ask_end_at.get(rental.resource_id) for rental in undated}
+        self._ask_end_at = {each: at for each, at in asked.items() if at is not None}
+        due = [each for each in undated if (asked[each.resource_id] or now) <= now]
+        for rental in due[:_MOST_ENDS]:
+            age = now - (rental.ended_at or now)
+            later = min(max(age, _ASK_LATER_MIN), _ASK_LATER_MAX)
+            self._ask_end_at[rental.resource_id] = now + later
             try:
                 ended_at = await self._end(rental)
             except ProviderError as error:

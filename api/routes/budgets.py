@@ -19,6 +19,7 @@ from dumont.domain.budget_resources import (
     BudgetOrder,
     BudgetStatus,
     BudgetView,
+    act_view,
 )
 from dumont.domain.budget_watch import SetBudget
 from dumont.domain.budgets import Budget, Scope, Whose
@@ -107,12 +108,11 @@ async def list_budget_acts(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> BudgetActList:
     """The receipts of what was done to keep budgets, newest first: why, by which figures, and with what
-    result. Administrators see everybody's.
+    result. Administrators see everybody's, and they alone what the whole deployment may spend.
     """
-    acts = await services.budgets.acts(
-        owner_id=principal.user.user_id, with_all=principal.user.is_admin, limit=limit
-    )
-    return BudgetActList(items=acts)
+    admin = principal.user.is_admin
+    acts = await services.budgets.acts(owner_id=principal.user.user_id, with_all=admin, limit=limit)
+    return BudgetActList(items=[act_view(act, administrator=admin) for act in acts])
 
 
 async def _mine(principal: Principal, services: Services) -> list[SetBudget]:

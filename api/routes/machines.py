@@ -185,13 +185,13 @@ async def read_machine_logs(
 ) -> LogText:
     """What the provider has of the instance's own output."""
     row = await services.machines.find(reference, owner_id=principal.user.user_id)
-    if row.state.instance is None:
+    if row.state.gpu is None:
         raise Conflict(
             f"{row.name} has no instance now ({row.state.phase.value})",
             hint=f"see what happened: dumont show {row.name}",
         )
     seen_at = datetime.now(UTC)
-    text = await services.commands.fetch_logs(row.state.instance.instance_id)
+    text = await services.commands.fetch_logs(row.state.gpu.instance_id)
     return LogText(text=text, seen_at=seen_at)
 
 

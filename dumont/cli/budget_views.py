@@ -9,8 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dumont.cli.text import UNKNOWN, clock, money, usd
-from dumont.domain.budget_resources import BudgetStanding, BudgetView, CapView, SpendingView
-from dumont.domain.budget_watch import BudgetAct
+from dumont.domain.budget_resources import (
+    BudgetActView,
+    BudgetStanding,
+    BudgetView,
+    CapView,
+    SpendingView,
+)
 from dumont.domain.budgets import Cap, Scope
 
 _PER = {Cap.HOUR: "/h", Cap.DAY: "/day", Cap.MONTH: "/month"}
@@ -75,7 +80,7 @@ def _end(cap: CapView) -> Text:
     return Text(f"{value} too much", style="red") if cap.passes else Text(value)
 
 
-def acts_table(acts: Sequence[BudgetAct]) -> Table:
+def acts_table(acts: Sequence[BudgetActView]) -> Table:
     """`dumont budget acts`."""
     table = _table("WHEN", "STEP", "MACHINE", "WHY", "RESULT")
     for act in acts:

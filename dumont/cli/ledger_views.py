@@ -27,7 +27,7 @@ def line_table(lines: Sequence[LedgerLine]) -> Table:
             line.item.value,
             _what(line),
             span(line.seconds) if line.seconds else UNKNOWN,
-            _amount(line.usd),
+            _paid(line),
             line.basis.value,
             Text(line.source),
         )
@@ -94,6 +94,12 @@ def _what(line: LedgerLine) -> str:
     if line.quantity is not None:
         return f"{line.quantity:,.1f} GB"
     return line.region or UNKNOWN
+
+
+def _paid(line: LedgerLine) -> str:
+    if line.usd is None and line.known_usd:
+        return f"at least {_amount(line.known_usd)}"
+    return _amount(line.usd)
 
 
 def _amount(amount: float | None) -> str:

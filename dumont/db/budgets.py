@@ -6,14 +6,37 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, delete, func, literal_column, or_, select, text, update
+from sqlalchemy import (
+    Double,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dumont.db.engine import Database
 from dumont.db.events import append
 from dumont.db.tables import budget_acts, budget_reservations, budgets, ledger, machines
-from dumont.domain.budget_watch import BudgetAct, MachineBurn, SetBudget, Standing, machine_burn
+from dumont.domain.budget_watch import (
+    OUT_OF_REACH,
+    BudgetAct,
+    MachineBurn,
+    SetBudget,
+    Standing,
+    machine_burn,
+)
 from dumont.domain.budgets import (
     Allowed,
     Budget,
@@ -30,6 +53,7 @@ from dumont.domain.budgets import (
     spending_of,
 )
 from dumont.domain.events import MachineEvent
+from dumont.domain.ledger import Item
 from dumont.domain.machine import MachinePhase
 from dumont.domain.protection import Asleep
 
@@ -39,13 +63,17 @@ no ledger to ask."""
 
 
 def spent_of_ledger(database: Database) -> SpentOf:
-    """Ask the ledger's own table."""
+    """Ask the ledger's own table. Of a line with an unknown part, what is known of it counts."""
+    known = func.greatest(ledger.c.known_usd, ledger.c.billed_usd)
+    least = func.coalesce(ledger.c.usd, known, 0.0)
+    running = ledger.c.item.in_([Item.GPU.value, Item.DISK.value])
 
     async def spent(owner_id: str | None, machine_id: str | None, since: date) -> Spent:
         query = select(
-            func.coalesce(func.sum(ledger.c.usd), 0.0).label("usd"),
+            func.coalesce(func.sum(least), 0.0).label("usd"),
             func.count().filter(ledger.c.usd.is_(None)).label("unknown"),
-            func.max(ledger.c.end).filter(ledger.c.seconds > 0).label("until"),
+            # Lines of storage and of bills end at other times than what runs was last looked at.
+            func.max(ledger.c.end).filter(running, ledger.c.seconds > 0).label("until"),
         ).where(ledger.c.day >= since)
         if owner_id is not None:
             query = query.where(ledger.c.owner_id == owner_id)
@@ -64,6 +92,14 @@ REPLACING_FOR: Final = timedelta(hours=24)
 """One whose machine is still bringing its files to the new GPU holds on: its record does not show that
 GPU before everything is there."""
 _KEPT_FOR: Final = timedelta(days=2)
+
+_GIVEN_BACK: Final = Refused(
+    budget=None,
+    cap=None,
+    over_usd=None,
+    why="the room for this attempt was refused or given back before",
+    what_to_do="it is tried again by itself",
+)
 
 _LOCK: Final = 0x62756467
 """First half of the advisory locks' keys."""
@@ -116,9 +152,17 @@ class PostgresBudgets:
             return [_set(row) for row in await connection.execute(query.order_by(budgets.c.key))]
 
     async def every(self) -> list[SetBudget]:
-        """All of them."""
+        """All of them but those of machines that are destroyed: nothing can be done for these."""
+        machines_own = f"{Scope.MACHINE.value}/"
+        of_a_dead_one = exists().where(
+            budgets.c.key.startswith(machines_own),
+            machines.c.machine_id == func.substr(budgets.c.key, len(machines_own) + 1),
+            machines.c.phase == MachinePhase.DESTROYED.value,
+        )
         async with self._database.reading() as connection:
-            return [_set(row) for row in await connection.execute(select(budgets))]
+            return [
+                _set(row) for row in await connection.execute(select(budgets).where(~of_a_dead_one))
+            ]
 
     async def over(self, *, owner_id: str, machine_id: str | None) -> list[Budget]:
         """All that a machine of an owner falls under; None: one that there is not yet."""
@@ -140,7 +184,11 @@ class PostgresBudgets:
     ) -> Allowed | Refused:
         """Whether anything at all may be rented for a machine; one query when nothing is set."""
         found = await self.over(owner_id=owner_id, machine_id=machine_id)
-        seen = await self.standing(found, at=at)
+        if not found:
+            return Allowed()
+        spent = await self._ledger(found, at)
+        async with self._database.reading() as connection:
+            seen = await _sums(connection, found, spent, at)
         return has_room(found, _spending(seen), _reserved(seen))
 
     async def note_above(self, key: str, since: datetime | None) -> None:
@@ -165,8 +213,11 @@ class PostgresBudgets:
         """See that every budget has room for one more thing, and take that room.
 
         Two that are asked for at once are looked at one after the other: a lock of the owner, and one
-        of the deployment when it has a budget. The same label again changes nothing. Without any
-        budget nothing is written, and one query is all that it costs.
+        of the deployment when it has a budget. The same label again changes nothing: one that was
+        refused or released gets no room any more, however late it comes (each attempt has a label of
+        its own). What an earlier generation of the machine still holds is given back: a machine gets
+        its next GPU when the one before will not take over. Without any budget nothing is written, and
+        one query is all that it costs.
 
         Args:
             label: Of the attempt that rents it.
@@ -191,34 +242,48 @@ class PostgresBudgets:
             found = [b for b in await _over(connection, owner_id, machine_id) if b.key in spent]
             if not found:
                 return Allowed()
-            seen = await _standing(connection, found, spent, at, without=label)
-            verdict = may_rent(found, _spending(seen), usd_per_hour, _reserved(seen))
-            if isinstance(verdict, Allowed):
-                await connection.execute(
-                    insert(budget_reservations)
-                    .values(
-                        label=label,
-                        machine_id=machine_id,
-                        owner_id=owner_id,
-                        generation=generation,
-                        usd_per_hour=usd_per_hour,
-                        reserved_at=func.now(),
-                    )
-                    .on_conflict_do_nothing()
-                )
-            return verdict
-
-    async def release(self, label: str) -> None:
-        """Give the room back: what was rented under this label is being ended, or never was."""
-        async with self._database.transaction() as connection:
+            held = budget_reservations.c
             await connection.execute(
                 update(budget_reservations)
                 .where(
-                    budget_reservations.c.label == label,
-                    budget_reservations.c.released_at.is_(None),
+                    held.owner_id == owner_id,
+                    held.machine_id == machine_id,
+                    held.generation < generation,
+                    held.released_at.is_(None),
                 )
                 .values(released_at=func.now())
             )
+            seen = await _sums(connection, found, spent, at, without=label)
+            verdict = may_rent(found, _spending(seen), usd_per_hour, _reserved(seen))
+            if isinstance(verdict, Refused):
+                await _give_back(connection, label)
+                return verdict
+            taken = await connection.execute(
+                insert(budget_reservations)
+                .values(
+                    label=label,
+                    machine_id=machine_id,
+                    owner_id=owner_id,
+                    generation=generation,
+                    usd_per_hour=usd_per_hour,
+                    reserved_at=func.now(),
+                )
+                .on_conflict_do_nothing()
+                .returning(held.label)
+            )
+            if taken.first() is None:
+                ended = select(held.released_at).where(held.label == label)
+                if await connection.scalar(ended) is not None:
+                    return _GIVEN_BACK
+            return verdict
+
+    async def release(self, label: str) -> None:
+        """Give the room back: what was rented under this label is being ended, or never was.
+
+        One whose request is still on its way, after its sender was cancelled, takes nothing any more.
+        """
+        async with self._database.transaction() as connection:
+            await _give_back(connection, label)
 
     async def forget_old_reservations(self) -> None:
         """Delete those that have long ended."""
@@ -296,6 +361,36 @@ async def _lock(connection: AsyncConnection, what: str) -> None:
     )
 
 
+async def _give_back(connection: AsyncConnection, label: str) -> None:
+    """Mark a label as ended, whether or not it had any room: it gets none after this."""
+    held = budget_reservations.c
+    # Without a budget nobody takes room, and there is nothing to write down.
+    matters = or_(exists(select(budgets.c.key)), exists().where(held.label == label))
+    ended = select(
+        literal(label), literal(""), literal(""), literal(0), literal(0.0), func.now(), func.now()
+    ).where(matters)
+    await connection.execute(
+        insert(budget_reservations)
+        .from_select(
+            [
+                held.label,
+                held.machine_id,
+                held.owner_id,
+                held.generation,
+                held.usd_per_hour,
+                held.reserved_at,
+                held.released_at,
+            ],
+            ended,
+        )
+        .on_conflict_do_update(
+            index_elements=[held.label],
+            set_={"released_at": func.now()},
+            where=held.released_at.is_(None),
+        )
+    )
+
+
 async def _over(connection: AsyncConnection, owner_id: str, machine_id: str | None) -> list[Budget]:
     keys = [_TOTAL, f"{Scope.OWNER.value}/{owner_id}"]
     if machine_id is not None:
@@ -309,15 +404,14 @@ async def _standing(
     wanted: Sequence[Whose],
     spent: Mapping[str, tuple[Spent | None, Spent | None]],
     at: datetime,
-    *,
-    without: str | None = None,
 ) -> dict[str, Standing]:
     """Read what runs and what is being rented, once for all of them."""
-    burns = [_burn(row) for row in await connection.execute(_burning(wanted))]
-    held = (await connection.execute(_held(wanted, without))).all()
+    # What is being rented first: what becomes a machine's between the two is counted twice, not never.
+    held = _grouped((await connection.execute(_held(wanted, None))).all())
+    burns = _grouped([_burn(row) for row in await connection.execute(_burning(wanted))])
     found: dict[str, Standing] = {}
     for budget in wanted:
-        mine = [b for b in burns if budget.counts(owner_id=b.owner_id, machine_id=b.machine_id)]
+        mine = burns(budget)
         today, month = spent[budget.key]
         found[budget.key] = Standing(
             spending=spending_of(
@@ -327,14 +421,99 @@ async def _standing(
                 today=today,
                 month=month,
             ),
-            reserved=sum(
-                row.usd_per_hour
-                for row in held
-                if budget.counts(owner_id=row.owner_id, machine_id=row.machine_id)
-            ),
+            reserved=sum(row.usd_per_hour for row in held(budget)),
             machines=tuple(mine),
         )
     return found
+
+
+def _grouped(rows: Sequence[Any]) -> Callable[[Whose], Sequence[Any]]:
+    """Find the rows of an owner or a machine without looking through all of them each time."""
+    by_owner: dict[str, list[Any]] = {}
+    by_machine: dict[str, list[Any]] = {}
+    for row in rows:
+        by_owner.setdefault(row.owner_id, []).append(row)
+        by_machine.setdefault(row.machine_id, []).append(row)
+
+    def of(whose: Whose) -> Sequence[Any]:
+        match whose.scope:
+            case Scope.MACHINE:
+                return by_machine.get(whose.scope_id, ())
+            case Scope.OWNER:
+                return by_owner.get(whose.scope_id, ())
+            case Scope.TOTAL:
+                return rows
+
+    return of
+
+
+async def _sums(
+    connection: AsyncConnection,
+    wanted: Sequence[Whose],
+    spent: Mapping[str, tuple[Spent | None, Spent | None]],
+    at: datetime,
+    *,
+    without: str | None = None,
+) -> dict[str, Standing]:
+    """The same without the machines: one query that adds up, for the few budgets of one machine."""
+    live, held = _burning(wanted).subquery(), _held(wanted, without).subquery()
+    usd, unknown = _burn_in_sql(live)
+    burns: list[Any] = []
+    reserved: list[Any] = []
+    for number, each in enumerate(wanted):
+        mine = _counts(each, live)
+        burns += [
+            func.coalesce(func.sum(usd).filter(mine), 0.0).label(f"usd_{number}"),
+            func.coalesce(func.sum(unknown).filter(mine), 0).label(f"unknown_{number}"),
+        ]
+        theirs = func.sum(held.c.usd_per_hour).filter(_counts(each, held))
+        reserved.append(func.coalesce(theirs, 0.0).label(f"reserved_{number}"))
+    running = select(*burns).select_from(live).subquery()
+    renting = select(*reserved).select_from(held).subquery()
+    # In one statement: what becomes a machine's meanwhile is counted once.
+    both = select(running, renting).select_from(running.join(renting, true()))
+    row = (await connection.execute(both)).mappings().one()
+    return {
+        each.key: Standing(
+            spending=spending_of(
+                at,
+                usd_per_hour=row[f"usd_{number}"],
+                unknown=row[f"unknown_{number}"],
+                today=spent[each.key][0],
+                month=spent[each.key][1],
+            ),
+            reserved=row[f"reserved_{number}"],
+        )
+        for number, each in enumerate(wanted)
+    }
+
+
+def _counts(whose: Whose, rows: Any) -> Any:
+    """`Whose.counts` in SQL."""
+    match whose.scope:
+        case Scope.MACHINE:
+            return rows.c.machine_id == whose.scope_id
+        case Scope.OWNER:
+            return rows.c.owner_id == whose.scope_id
+        case Scope.TOTAL:
+            return true()
+
+
+def _burn_in_sql(live: Any) -> tuple[Any, Any]:
+    """`machine_burn` in SQL, of rows of `_burning`: known $/h, and bodies at an unknown price."""
+    gone = live.c.phase == MachinePhase.HIBERNATED.value
+    unseen = live.c.phase.in_([MachinePhase.HIBERNATED.value, *(p.value for p in OUT_OF_REACH)])
+    gpu = case((unseen, null()), else_=live.c.instance["usd_per_hour"].astext.cast(Double))
+    standby = live.c.standby["usd_per_hour"].astext.cast(Double)
+    there = func.jsonb_typeof(live.c.instance) == "object"
+    stands_by = func.jsonb_typeof(live.c.standby) == "object"
+    usd = func.coalesce(gpu, 0.0) + func.coalesce(standby, 0.0)
+    unknown = (
+        case((and_(there, ~gone, gpu.is_(None)), 1), else_=0)
+        + case((and_(stands_by, standby.is_(None)), 1), else_=0)
+        + func.coalesce(live.c.retiring, 0)
+    )
+    return usd, unknown
 
 
 def _within(wanted: Sequence[Whose], table: Any) -> Any:

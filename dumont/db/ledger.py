@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Row, and_, delete, func, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from dumont.db.engine import Database
-from dumont.db.tables import ledger, machines, snapshots
+from dumont.db.tables import ledger, machines, rentals, snapshots
 from dumont.domain.bills import Kept
 from dumont.domain.errors import InvalidInput
-from dumont.domain.ledger import Entry, Item
+from dumont.domain.ledger import Entry, Item, Rewrite
 
 _L: Final = ledger.c
+_R: Final = rentals.c
 _KEY: Final = (_L.provider, _L.resource_id, _L.item, _L.day)
 _PAGE_ORDER: Final = (_L.day, _L.provider, _L.resource_id, _L.item)
 _BATCH: Final = 2_000
@@ -72,7 +85,11 @@ class PostgresLedger:
         self._database = database
 
     async def put_bills(self, entries: Sequence[Entry]) -> None:
-        """Write lines as a bill has them; what we saw ourselves stays beside them."""
+        """Write lines as a bill has them; what we saw ourselves stays beside them.
+
+        What we saw beyond a bill that lags is no longer in such a line: its rental counts as changed,
+        ended or not, so that the next metering puts it back.
+        """
         if not entries:
             return
         new = insert(ledger)
@@ -81,51 +98,51 @@ class PostgresLedger:
         statement = new.on_conflict_do_update(index_elements=list(_KEY), set_=others | kept)
         async with self._database.transaction() as connection:
             await connection.execute(statement, [_values(entry) for entry in entries])
+            await connection.execute(
+                update(rentals)
+                .where(_of(_R, {entry.key[:2] for entry in entries}))
+                .values(changed_at=func.clock_timestamp())
+            )
 
-    async def put(
-        self, provider: str, resource_id: str, entries: Sequence[Entry], *, since: date
-    ) -> int:
-        """Have exactly these lines of a resource from a day on; returns how many had to be changed.
+    async def put(self, rewrites: Sequence[Rewrite]) -> int:
+        """Have exactly these lines of these resources; returns how many had to be changed.
 
-        Lines that a bill has, and that are not among these, stay as the bill has them.
+        One transaction. Lines that a bill has, and that are not among these, stay as the bill has them.
         """
-        new = insert(ledger)
-        values = {c.name: new.excluded[c.name] for c in _L if c not in _KEY}
-        differs = or_(*(_L[name].is_distinct_from(value) for name, value in values.items()))
-        statement = new.on_conflict_do_update(
-            index_elements=list(_KEY), set_=values, where=differs
-        ).returning(_L.day)
-        keys = [(entry.item.value, entry.day) for entry in entries]
-        gone = delete(ledger).where(
-            _L.provider == provider,
-            _L.resource_id == resource_id,
-            _L.day >= since,
-            _L.billed_at.is_(None),
-        )
-        if keys:
-            gone = gone.where(tuple_(_L.item, _L.day).not_in(keys))
+        if not rewrites:
+            return 0
+        since = {(each.provider, each.resource_id): each.since for each in rewrites}
+        wanted = {entry.key: entry for each in rewrites for entry in each.entries}
+        known = select(ledger).where(_of(_L, since), _L.day >= min(since.values()))
         async with self._database.transaction() as connection:
-            changed = (await connection.execute(gone)).rowcount
-            if entries:
-                written = await connection.execute(
-                    statement.values([_values(entry) for entry in entries])
+            gone = []
+            for row in await connection.execute(known):
+                key = (row.provider, row.resource_id, Item(row.item), row.day)
+                if key in wanted:
+                    if _values(wanted[key]) == dict(row._mapping):
+                        del wanted[key]
+                elif row.billed_at is None and row.day >= since.get(key[:2], date.max):
+                    gone.append(key)
+            if gone:
+                await connection.execute(
+                    delete(ledger).where(tuple_(*_KEY).in_(gone), _L.billed_at.is_(None))
                 )
-                changed += len(written.all())
-        return changed
+            changed = [_values(entry) for entry in wanted.values()]
+            if changed:
+                await connection.execute(_upsert(), changed)
+        return len(gone) + len(changed)
 
     async def bills(
         self, keys: Sequence[tuple[str, str]], *, since: date
     ) -> dict[tuple[str, str], list[Entry]]:
         """Lines of these resources (provider and id) that a bill has, from a day on."""
-        query = select(ledger).where(
-            tuple_(_L.provider, _L.resource_id).in_(list(keys)),
-            _L.day >= since,
-            _L.billed_at.is_not(None),
-        )
+        query = select(ledger).where(_of(_L, keys), _L.day >= since, _L.billed_at.is_not(None))
         found: dict[tuple[str, str], list[Entry]] = {key: [] for key in keys}
         async with self._database.reading() as connection:
             for row in await connection.execute(query):
-                found[(row.provider, row.resource_id)].append(_entry(row))
+                key = (row.provider, row.resource_id)
+                if key in found:
+                    found[key].append(_entry(row))
         return found
 
     async def page(
@@ -181,6 +198,23 @@ class PostgresLedger:
                 kept = Kept(row.stored_bytes, row.taken_at, row.forgotten_at)
                 found.setdefault(row.owner_id, []).append(kept)
         return found
+
+
+def _of(
+    columns: ReadOnlyColumnCollection[str, Any], keys: Collection[tuple[str, str]]
+) -> ColumnElement[bool]:
+    """Of these resources (provider and id). One with another's provider and id may come along: thousands
+    of pairs are much slower to look for than two lists."""
+    return and_(
+        columns.provider.in_(sorted({provider for provider, _ in keys})),
+        columns.resource_id.in_(sorted({resource_id for _, resource_id in keys})),
+    )
+
+
+def _upsert() -> Insert:
+    new = insert(ledger)
+    values = {c.name: new.excluded[c.name] for c in _L if c not in _KEY}
+    return new.on_conflict_do_update(index_elements=list(_KEY), set_=values)
 
 
 def _where(wanted: LinesWanted) -> ColumnElement[bool]:

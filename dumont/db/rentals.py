@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, case, func, or_, select, tuple_, update
+from sqlalchemy import Row, bindparam, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from dumont.db.engine import Database
@@ -105,14 +105,23 @@ class PostgresRentals:
         async with self._database.transaction() as connection:
             await connection.execute(change if exact else change.where(_R.ended_at.is_(None)))
 
-    async def metered(self, rental: RentalRecord) -> None:
-        """Note that its lines are as it was read; what changed since is metered again."""
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                update(rentals)
-                .where(_R.provider == rental.provider, _R.resource_id == rental.resource_id)
-                .values(metered_at=rental.changed_at)
+    async def metered(self, written: Sequence[RentalRecord]) -> None:
+        """Note that their lines are as they were read; what changed since is metered again."""
+        if not written:
+            return
+        statement = (
+            update(rentals)
+            .where(
+                _R.provider == bindparam("of_provider"), _R.resource_id == bindparam("of_resource")
             )
+            .values(metered_at=bindparam("as_read"))
+        )
+        as_read = [
+            {"of_provider": r.provider, "of_resource": r.resource_id, "as_read": r.changed_at}
+            for r in written
+        ]
+        async with self._database.transaction() as connection:
+            await connection.execute(statement, as_read)
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -135,29 +144,33 @@ class PostgresRentals:
         )
         return {rental.resource_id: rental for rental in await self._rentals(query)}
 
-    async def unmetered(self, *, after: tuple[str, str] | None, limit: int) -> list[RentalRecord]:
-        """Those that changed since their lines were written, in the order of provider and id."""
+    async def unmetered(self, *, limit: int) -> list[RentalRecord]:
+        """Those that changed since their lines were written: what has none yet, then the longest ago."""
         query = (
             select(rentals)
             .where(or_(_R.metered_at.is_(None), _R.metered_at < _R.changed_at))
-            .order_by(_R.provider, _R.resource_id)
+            .order_by(_R.metered_at.asc().nulls_first(), _R.provider, _R.resource_id)
             .limit(limit)
         )
-        if after is not None:
-            query = query.where(tuple_(_R.provider, _R.resource_id) > after)
         return await self._rentals(query)
 
     async def timelines(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Seen]]:
         """What was seen of these rentals (provider and id), oldest first."""
         query = (
             select(price_changes)
-            .where(tuple_(_P.provider, _P.resource_id).in_(list(keys)))
+            .where(
+                # Two lists are found much faster than pairs; what is of no such pair is left out below.
+                _P.provider.in_(sorted({provider for provider, _ in keys})),
+                _P.resource_id.in_(sorted({resource_id for _, resource_id in keys})),
+            )
             .order_by(_P.provider, _P.resource_id, _P.at)
         )
         found: dict[tuple[str, str], list[Seen]] = {key: [] for key in keys}
         async with self._database.reading() as connection:
             for row in await connection.execute(query):
-                found[(row.provider, row.resource_id)].append(_seen(row))
+                key = (row.provider, row.resource_id)
+                if key in found:
+                    found[key].append(_seen(row))
         return found
 
     async def newest_changes(self, provider: str, resource_ids: Sequence[str]) -> dict[str, Seen]:

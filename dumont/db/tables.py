@@ -375,6 +375,11 @@ rentals = Table(
     Column("metered_at", _Time, comment="the change up to which its lines are written"),
     Index("ix_rentals_open", "provider", postgresql_where=text("ended_at IS NULL")),
     Index("ix_rentals_machine_id", "machine_id"),
+    Index(
+        "ix_rentals_unmetered",
+        "metered_at",
+        postgresql_where=text("metered_at IS NULL OR metered_at < changed_at"),
+    ),
     comment="What providers bill us for, from its first second to its last.",
 )
 
@@ -408,6 +413,7 @@ ledger = Table(
     Column("seconds", Double, nullable=False),
     Column("quantity", Double),
     Column("usd", Double, comment="null: unknown, never zero"),
+    Column("known_usd", Double, comment="what is known of an unknown usd"),
     Column("gpu", Text),
     Column("gpu_count", Integer),
     Column("region", Text),
@@ -421,6 +427,7 @@ ledger = Table(
     Column("metered_usd", Double),
     Index("ix_ledger_owner_page", "owner_id", "day", "provider", "resource_id", "item"),
     Index("ix_ledger_machine_id_day", "machine_id", "day"),
+    Index("ix_ledger_day", "day"),
     comment="One line for each resource, item and day.",
 )
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field, model_validator
 
-from dumont.domain.budget_watch import BudgetAct
+from dumont.domain.budget_watch import BudgetAct, Figure
 from dumont.domain.budgets import LADDER, Cap, Scope, Step
 from dumont.domain.resources import Request, Resource
 
@@ -104,7 +104,85 @@ class BudgetStatus(Resource):
     budgets: list[BudgetStanding]
 
 
+class BudgetAsItWas(Resource):
+    """The budget that something was done for."""
+
+    scope: Scope
+    scope_id: str
+    usd_per_hour: float | None = Field(
+        description="No cap; or one of the whole deployment, which is for administrators."
+    )
+    usd_per_day: float | None
+    usd_per_month: float | None
+    warn_at: float | None = Field(description="Null: not for you to see.")
+    actions: list[Step]
+
+
+class BudgetActView(Resource):
+    """The receipt of one thing that was done for a budget."""
+
+    key: str
+    at: datetime
+    budget: BudgetAsItWas
+    cap: Cap
+    step: Step
+    period: str
+    owner_id: str | None = Field(description="Null: of the whole deployment, not of one owner.")
+    machine_id: str | None
+    machine_name: str | None
+    attempt: int
+    cause: str = Field(description="Why, in one sentence.")
+    figures: list[Figure] = Field(
+        description="What it was decided by; of the whole deployment for administrators only."
+    )
+    before: str = Field(description="The machine when it was decided.")
+    done: str
+    after: str = Field(description="What that leads to, at the prices known: an estimate.")
+    accepted: bool | None = Field(
+        description="Whether the machine took the order; null where none was given."
+    )
+    result: str
+
+
 class BudgetActList(Resource):
     """GET /budgets/acts, newest first."""
 
-    items: list[BudgetAct]
+    items: list[BudgetActView]
+
+
+def act_view(act: BudgetAct, *, administrator: bool) -> BudgetActView:
+    """A receipt as somebody may see it.
+
+    Args:
+        act: It.
+        administrator: Whether they may know what the whole deployment may spend and spends.
+    """
+    budget, hidden = act.budget, act.budget.scope is Scope.TOTAL and not administrator
+    limits = {cap.value: None if hidden else budget.caps.get(cap) for cap in Cap}
+    # The key has the limit in it.
+    nameless = (budget.key, act.cap.value, act.step.value, act.machine_id or "", act.at.isoformat())
+    return BudgetActView(
+        key="/".join(nameless) if hidden else act.key,
+        at=act.at,
+        budget=BudgetAsItWas(
+            scope=budget.scope,
+            scope_id=budget.scope_id,
+            warn_at=None if hidden else budget.warn_at,
+            actions=list(budget.actions),
+            **limits,
+        ),
+        cap=act.cap,
+        step=act.step,
+        period=act.period,
+        owner_id=act.owner_id,
+        machine_id=act.machine_id,
+        machine_name=act.machine_name,
+        attempt=act.attempt,
+        cause=act.told if hidden else act.cause,
+        figures=[] if hidden else list(act.figures),
+        before=act.before,
+        done=act.done,
+        after=act.after,
+        accepted=act.accepted,
+        result=act.result,
+    )

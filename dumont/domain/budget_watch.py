@@ -36,13 +36,22 @@ TOLD: Final = 100
 LOOKED_AT: Final = 5
 """Something cheaper is looked for in place of at most so many machines, the dearest ones."""
 
+ORDERED: Final = 200
+"""At most so many machines are ordered to sleep for one cap at one look; the next look goes on."""
+
+A_LOOK: Final = 600
+"""At most so much is begun at one look, a machine counting one and each step `_A_STEP` more: what a
+workflow is told must stay small. What is left over is found again by the next look."""
+_A_STEP: Final = 4
+
 EFFECT: Final = timedelta(minutes=20)
 """A machine that took the order is on its way to sleep for this long, whatever its record says."""
 
 BACK_OFF: Final = tuple(timedelta(minutes=m) for m in (2, 5, 15, 30, 60))
 """Waits before a machine that did not go to sleep is asked again; the last one repeats."""
 
-_OUT_OF_REACH: Final = (MachinePhase.ON_STANDBY, MachinePhase.REPLACING, MachinePhase.STUCK)
+OUT_OF_REACH: Final = (MachinePhase.ON_STANDBY, MachinePhase.REPLACING, MachinePhase.STUCK)
+"""Phases in which nobody knows what the machine's GPU costs."""
 _LEAVING: Final = (MachinePhase.HIBERNATING, MachinePhase.DESTROYING, MachinePhase.DESTROYED)
 
 
@@ -68,7 +77,9 @@ class MachineBurn(Message):
 
     @property
     def saved_by_rest(self) -> float:
-        """$/h less when it sleeps."""
+        """$/h less when it sleeps; one that sleeps on its standby has nothing more to give back."""
+        if self.phase is MachinePhase.HIBERNATED:
+            return 0.0
         return (self.gpu_usd or 0.0) + (0.0 if self.keeps_standby else self.standby_usd or 0.0)
 
 
@@ -101,7 +112,7 @@ def machine_burn(
     if phase is MachinePhase.HIBERNATED:
         instance = None  # the record may still name the one it has given back
     gpu_usd = instance.get("usd_per_hour") if instance is not None else None
-    if phase in _OUT_OF_REACH:
+    if phase in OUT_OF_REACH:
         gpu_usd = None
     standby_usd = standby.get("usd_per_hour") if standby is not None else None
     return MachineBurn(
@@ -177,6 +188,11 @@ class BudgetAct(Message):
     """Whether the machine took the order; None where none was given."""
     result: str
 
+    @property
+    def told(self) -> str:
+        """Why, as the owners of machines are told it."""
+        return _as_told(self.budget, self.cause)
+
 
 class Due(Message):
     """One step that a cap calls for now, and the machines it is about."""
@@ -194,6 +210,11 @@ class Due(Message):
     attempts: dict[str, int] = Field(default_factory=dict)
     """By machine: which try this one is."""
 
+    @property
+    def told(self) -> str:
+        """Why, as the owners of machines are told it."""
+        return _as_told(self.budget, self.cause)
+
     def act(
         self,
         machine: MachineBurn | None,
@@ -206,7 +227,8 @@ class Due(Message):
         """The receipt of what was done with one machine, or of a step that met none."""
         attempt = self.attempts.get(machine.machine_id, 1) if machine is not None else 1
         limit = self.budget.caps[self.cap]
-        parts = [self.budget.key, self.cap.value, f"{limit:g}", self.period, self.step.value]
+        # The limit to its last digit: another limit begins anew, however little it differs.
+        parts = [self.budget.key, self.cap.value, f"{limit!r}", self.period, self.step.value]
         if machine is not None:
             parts.append(machine.machine_id)
         if self.step is Step.HIBERNATE:
@@ -230,6 +252,26 @@ class Due(Message):
             accepted=accepted,
             result=result,
         )
+
+
+def _as_told(budget: Budget, cause: str) -> str:
+    """A cause without what is the administrators' alone: what all may spend, and do spend, together."""
+    if budget.scope is Scope.TOTAL:
+        return "the budget of the whole deployment is reached, or is going to be"
+    return cause
+
+
+def within_a_look(dues: Iterable[Due]) -> list[Due]:
+    """Those to begin with now, the promises first; never none of them, and never more than `A_LOOK`."""
+    order = (Step.HIBERNATE, Step.NOTIFY, Step.CHEAPER)
+    taken: list[Due] = []
+    weight = 0
+    for due in sorted(dues, key=lambda due: order.index(due.step)):
+        weight += _A_STEP + len(due.machines)
+        if taken and weight > A_LOOK:
+            break
+        taken.append(due)
+    return taken
 
 
 def _described(machine: MachineBurn) -> str:
@@ -279,9 +321,11 @@ def judge(
             running = [m for m in costing if m.phase is MachinePhase.RUNNING and m.gpu_usd]
             concerned = sorted(running, key=lambda m: -(m.gpu_usd or 0.0))[:LOOKED_AT]
         elif step is Step.HIBERNATE:
-            concerned = to_rest(budget, cap, spending, machines, mine, idle=idle, leaving=leaves)
+            rests = to_rest(budget, cap, spending, machines, mine, idle=idle, leaving=leaves)
+            concerned = rests[:ORDERED]
             leaves |= {m.machine_id for m in concerned}
-            attempts = {m.machine_id: len(_orders(mine, m.machine_id)) + 1 for m in concerned}
+            given = orders_of(mine)
+            attempts = {m.machine_id: len(given.get(m.machine_id, ())) + 1 for m in concerned}
             if not concerned:
                 continue
         dues.append(
@@ -334,14 +378,15 @@ def to_rest(
         idle: Machines that are known to be idle.
         leaving: Machines that took an order for another budget.
     """
-    burn, free = spending.usd_per_hour, list[MachineBurn]()
+    burn, free, given = spending.usd_per_hour, list[MachineBurn](), orders_of(acts)
     for machine in machines:
+        orders = given.get(machine.machine_id, ())
         left = machine.phase in _LEAVING or machine.machine_id in leaving
-        if left or is_on_its_way(_orders(acts, machine.machine_id), spending.at):
+        if left or is_on_its_way(orders, spending.at):
             burn -= machine.saved_by_rest
         elif machine.saved_by_rest <= 0 or machine.unknown:
             continue  # nothing to win, or nobody knows what
-        elif not _is_left_in_peace(machine, acts, spending.at):
+        elif not _is_left_in_peace(orders, spending.at):
             free.append(machine)
     free.sort(
         key=lambda m: (
@@ -374,9 +419,13 @@ def _holds(budget: Budget, cap: Cap, spending: Spending, burn: float) -> bool:
     return burn <= 1e-9 or spent + burn * hours(min(LEAD, left)) < limit
 
 
-def _orders(acts: Iterable[BudgetAct], machine_id: str) -> list[BudgetAct]:
-    mine = (act for act in acts if act.step is Step.HIBERNATE and act.machine_id == machine_id)
-    return sorted(mine, key=lambda act: act.at)
+def orders_of(acts: Iterable[BudgetAct]) -> dict[str, list[BudgetAct]]:
+    """The orders to sleep that were given, by machine, oldest first."""
+    given: dict[str, list[BudgetAct]] = {}
+    for act in sorted(acts, key=lambda act: act.at):
+        if act.step is Step.HIBERNATE and act.machine_id is not None:
+            given.setdefault(act.machine_id, []).append(act)
+    return given
 
 
 def is_on_its_way(orders: Sequence[BudgetAct], at: datetime) -> bool:
@@ -384,8 +433,7 @@ def is_on_its_way(orders: Sequence[BudgetAct], at: datetime) -> bool:
     return bool(orders) and bool(orders[-1].accepted) and at - orders[-1].at < EFFECT
 
 
-def _is_left_in_peace(machine: MachineBurn, acts: Iterable[BudgetAct], at: datetime) -> bool:
-    orders = _orders(acts, machine.machine_id)
+def _is_left_in_peace(orders: Sequence[BudgetAct], at: datetime) -> bool:
     if not orders:
         return False
     return at - orders[-1].at < BACK_OFF[min(len(orders), len(BACK_OFF)) - 1]

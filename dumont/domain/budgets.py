@@ -334,6 +334,8 @@ def may_rent(
                 remarks.append(f"{budget.whose}: what was spent is not known")
         if seen.unknown:
             things = "1 thing runs" if seen.unknown == 1 else f"{seen.unknown} things run"
+            if budget.scope is Scope.TOTAL:
+                things = "something runs"  # how many there are is not told
             remarks.append(f"{budget.whose}: {things} at an unknown price")
     return Allowed(remarks=tuple(dict.fromkeys(remarks)))
 
@@ -365,13 +367,15 @@ def _no_room(
         why = (
             f"${spent:.2f} are spent {per}, and at ${burn:.3f}/h it would be reached within an hour"
         )
+    why = f"{budget.whose} is {money(limit, cap)}: {why}"
     if budget.scope is Scope.TOTAL:
-        why = f"there is no room for ${price:.3f}/h more"  # what others spend is not told
+        # What all may spend and do spend together is not told.
+        why = f"{budget.whose} has no room for ${price:.3f}/h more"
     return Refused(
         budget=budget,
         cap=cap,
         over_usd=reached - limit,
-        why=f"{budget.whose} is {money(limit, cap)}: {why}",
+        why=why,
         what_to_do=_WAYS_OUT[budget.scope],
     )
 

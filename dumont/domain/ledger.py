@@ -7,9 +7,10 @@ reading a bill again changes a line and never doubles it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -71,7 +72,9 @@ class Entry(Message):
     quantity: float | None = None
     """Gigabytes, where those are paid."""
     usd: float | None
-    """None: the price is unknown. Never counted as zero."""
+    """None: the price is unknown, of all of it or of a part. Never counted as zero."""
+    known_usd: float | None = None
+    """What is known of `usd` where that is unknown: less than was paid. None: nothing."""
     gpu: str | None = None
     gpu_count: int | None = None
     region: str | None = None
@@ -95,6 +98,22 @@ class Entry(Message):
         """What makes it this line and no other."""
         return self.provider, self.resource_id, self.item, self.day
 
+    @property
+    def least_usd(self) -> float:
+        """What was paid at least: all of it where the price is known, else what is known of it."""
+        if self.usd is not None:
+            return self.usd
+        return self.known_usd or self.billed_usd or 0.0
+
+
+class Rewrite(NamedTuple):
+    """All lines that a resource should have from a day on."""
+
+    provider: str
+    resource_id: str
+    entries: Sequence[Entry]
+    since: date
+
 
 class By(StrEnum):
     """What sums are made of."""
@@ -106,7 +125,8 @@ class By(StrEnum):
 
 
 class Sum(Message):
-    """What some lines cost together. An unknown price is in no sum: then they are lower bounds."""
+    """What some lines cost together. Of a line of unknown price they have what is known of it, and
+    are lower bounds then."""
 
     key: str | None
     """The machine's id, day, GPU model or item; None: lines that have none, or the sum of all."""
@@ -161,10 +181,9 @@ def _sum(key: str | None, lines: list[Entry]) -> Sum:
     for line in lines:
         billed = _known_by_bill(line)
         parts[Basis.BILLED].append(billed)
+        parts[line.basis].append(line.least_usd - billed)
         if line.usd is None:
             unknown.append(line)
-        else:
-            parts[line.basis].append(line.usd - billed)
     sums = {basis: math.fsum(amounts) for basis, amounts in parts.items()}
     return Sum(
         key=key,

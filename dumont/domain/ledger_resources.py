@@ -12,6 +12,7 @@ from pydantic import Field
 
 from dumont.domain.ledger import Basis, By, Difference, Entry, Item, Sum
 from dumont.domain.resources import Resource
+from dumont.domain.spreadsheets import cell
 
 NOT_MEASURED: Final = (Item.EGRESS,)
 """What has no lines, because nobody measures it: unknown, not free."""
@@ -36,6 +37,9 @@ class LedgerLine(Resource):
     seconds: float = Field(description="Paid for; 0 where it is not time that is paid.")
     quantity: float | None = Field(description="Gigabytes, where those are paid.")
     usd: float | None = Field(description="Null: the price is unknown. Never counted as zero.")
+    known_usd: float | None = Field(
+        description="What is known of it where `usd` is null because a part is not: it was more."
+    )
     gpu: str | None
     gpu_count: int | None
     region: str | None
@@ -65,7 +69,9 @@ class LedgerSum(Resource):
     billed_usd: float = Field(description="Of it, what the providers' bills have.")
     metered_usd: float = Field(description="Of it, what we saw and no bill has yet.")
     listed_usd: float = Field(description="Of it, at list prices.")
-    unknown_lines: int = Field(description="Lines whose price is unknown; they are in no sum.")
+    unknown_lines: int = Field(
+        description="Lines whose price is unknown, at least of a part; sums have what is known of them."
+    )
     unknown_seconds: float
     at_least: bool = Field(description="Whether it may be more, because a price is unknown.")
 
@@ -155,12 +161,5 @@ def as_csv(rows: Iterable[Resource], kind: type[Resource]) -> str:
     writer.writeheader()
     for row in rows:
         told = row.model_dump(mode="json")
-        writer.writerow({column: _cell(told[column]) for column in columns})
+        writer.writerow({column: cell(told[column]) for column in columns})
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A text that a spreadsheet would take for a formula is kept a text."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value

@@ -276,7 +276,8 @@ def _line(rental: RentalRecord, item: Item, day: date, parts: Sequence[_Piece]) 
         span / 3600 * rate for span, rate in zip(spans, rates, strict=True) if rate is not None
     ]
     seconds = math.fsum(spans)
-    usd = math.fsum(amounts) if len(amounts) == len(parts) else None
+    known = math.fsum(amounts) if amounts else None
+    usd = known if len(amounts) == len(parts) else None
     return Entry(
         provider=rental.provider,
         resource_id=rental.resource_id,
@@ -291,6 +292,7 @@ def _line(rental: RentalRecord, item: Item, day: date, parts: Sequence[_Piece]) 
         seconds=seconds,
         quantity=rental.disk_gb if item in (Item.DISK, Item.VM_DISK) else None,
         usd=usd,
+        known_usd=known if usd is None else None,
         gpu=rental.gpu,
         gpu_count=rental.gpu_count,
         region=rental.region,
@@ -354,6 +356,7 @@ def _with_bill(metered: Entry, bill: Entry, tail: Entry | None) -> Entry:
             "basis": Basis.BILLED,
             "seconds": seconds,
             "usd": bill.billed_usd,
+            "known_usd": None,
             "end": bill.billed_until or bill.end,
             "source": BILL_SOURCE,
             "gpu": bill.gpu or metered.gpu,
@@ -366,12 +369,14 @@ def _with_bill(metered: Entry, bill: Entry, tail: Entry | None) -> Entry:
     )
     if tail is None:
         return shown
-    known = bill.billed_usd is not None and tail.usd is not None
+    all_known = bill.billed_usd is not None and tail.usd is not None
+    known = [usd for usd in (bill.billed_usd, tail.usd, tail.known_usd) if usd is not None]
     return shown.model_copy(
         update={
             "basis": metered.basis,
             "seconds": seconds + tail.seconds if bill.billed_seconds is not None else seconds,
-            "usd": (bill.billed_usd or 0.0) + (tail.usd or 0.0) if known else None,
+            "usd": math.fsum(known) if all_known else None,
+            "known_usd": math.fsum(known) if known and not all_known else None,
             "end": tail.end,
             "source": f"{BILL_SOURCE} so far, then {metered.source}",
         }

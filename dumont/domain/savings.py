@@ -325,7 +325,7 @@ def _paid(entries: Sequence[Entry]) -> tuple[Paid, ...]:
     for item in Item:
         mine = [entry for entry in entries if entry.item is item]
         if mine:
-            usd = sum((exact(each.usd) for each in mine if each.usd is not None), NOTHING)
+            usd = sum((exact(each.least_usd) for each in mine), NOTHING)
             unknown = sum(each.usd is None for each in mine)
             found.append(Paid(item=item, usd=usd, lines=len(mine), unknown=unknown))
     return tuple(found)
@@ -353,7 +353,7 @@ def _left_out(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def _dollars(entries: Sequence[Entry]) -> str:
-    usd = sum((exact(each.usd) for each in entries if each.usd is not None), NOTHING)
+    usd = sum((exact(each.least_usd) for each in entries), NOTHING)
     unknown = sum(each.usd is None for each in entries)
     return f"${usd:.2f}" + (f" and {unknown} lines of unknown price" if unknown else "")
 

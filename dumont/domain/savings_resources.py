@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -18,6 +17,7 @@ from dumont.domain.resources import Request, Resource
 from dumont.domain.savings import Bound, By, SavingsReport, breakdown
 from dumont.domain.savings_lines import Assumptions, Known, Part, SavingsLine
 from dumont.domain.scenario import CLAIMED, ScenarioInputs
+from dumont.domain.spreadsheets import cell
 
 
 class FigureView(Resource):
@@ -267,9 +267,7 @@ def lines_csv(report: SavingsReport, *, names: Mapping[str, str]) -> str:
 
 def _csv(table: Sequence[Sequence[object]]) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(
-        [f"{cell:f}" if isinstance(cell, Decimal) else cell for cell in row] for row in table
-    )
+    csv.writer(out, lineterminator="\n").writerows([cell(value) for value in row] for row in table)
     return out.getvalue()
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from dumont.domain.bills import BillMark, Kept
-from dumont.domain.ledger import Entry, Item
+from dumont.domain.ledger import Entry, Item, Rewrite
 from dumont.domain.metering import RentalRecord, Seen
 from dumont.domain.rental_events import RentalEvent
 
 Key = tuple[str, str]
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -59,10 +60,11 @@ class MemoryRentals:
             at = min(at, known.missing_since)
         self._change((provider, resource_id), ended_at=at, ended_by=by)
 
-    async def metered(self, rental: RentalRecord) -> None:
-        key = (rental.provider, rental.resource_id)
-        self._change(key, metered_at=rental.last_seen_at or rental.first_seen_at)
-        self._dirty.discard(key)
+    async def metered(self, written: Sequence[RentalRecord]) -> None:
+        for rental in written:
+            key = (rental.provider, rental.resource_id)
+            self._change(key, metered_at=rental.last_seen_at or rental.first_seen_at)
+            self._dirty.discard(key)
 
     async def unended(self, provider: str) -> list[RentalRecord]:
         return [r for r in self.rentals.values() if r.provider == provider and not r.ended_at]
@@ -75,9 +77,14 @@ class MemoryRentals:
         keys = [(provider, resource_id) for resource_id in resource_ids]
         return {key[1]: self.rentals[key] for key in keys if key in self.rentals}
 
-    async def unmetered(self, *, after: Key | None, limit: int) -> list[RentalRecord]:
-        keys = sorted(key for key in self._dirty if after is None or key > after)
-        return [self.rentals[key] for key in keys[:limit]]
+    async def unmetered(self, *, limit: int) -> list[RentalRecord]:
+        waiting = sorted(self._dirty, key=lambda k: (self.rentals[k].metered_at or _LONG_AGO, k))
+        return [self.rentals[key] for key in waiting[:limit]]
+
+    def touch(self, key: Key) -> None:
+        """Have it metered again."""
+        if key in self.rentals:
+            self._dirty.add(key)
 
     async def timelines(self, keys: Sequence[Key]) -> dict[Key, list[Seen]]:
         return {key: list(self.seen.get(key, [])) for key in keys}
@@ -119,6 +126,8 @@ class MemoryLedger:
 
     lines: dict[tuple[str, str, Item, date], Entry] = field(default_factory=dict)
     kept: dict[str, list[Kept]] = field(default_factory=dict)
+    rentals: MemoryRentals | None = None
+    """Those that bills touch."""
 
     async def put_bills(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -126,10 +135,13 @@ class MemoryLedger:
             kept = ("metered_seconds", "metered_usd", "region", "rental", "gpu", "gpu_count")
             mine = {name: getattr(entry, name) or getattr(known, name, None) for name in kept}
             self.lines[entry.key] = entry.model_copy(update=mine)
+            if self.rentals is not None:
+                self.rentals.touch(entry.key[:2])
 
-    async def put(
-        self, provider: str, resource_id: str, entries: Sequence[Entry], *, since: date
-    ) -> int:
+    async def put(self, rewrites: Sequence[Rewrite]) -> int:
+        return sum([self._put(*rewrite) for rewrite in rewrites])
+
+    def _put(self, provider: str, resource_id: str, entries: Sequence[Entry], since: date) -> int:
         wanted = {entry.key: entry for entry in entries}
         mine = {key for key in self.lines if key[:2] == (provider, resource_id)}
         gone = {

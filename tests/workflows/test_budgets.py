@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHandle
 
 from activities.budgets import BudgetActivities
 from dumont.domain.budget_watch import BudgetAct
-from dumont.domain.budgets import Budget, Cap, Scope, Spent, Step, Whose
+from dumont.domain.budgets import LADDER, Budget, Cap, Scope, Spent, Step, Whose
 from dumont.domain.errors import DependencyUnavailable, InstanceGone
 from dumont.domain.events import EventKind
 from dumont.domain.instances import InstanceOrder, InstanceState, ProviderAccount
@@ -21,7 +21,7 @@ from dumont.temporal.queues import CONTROL
 from tests.support.fakes import offer, refuse_ssh
 from tests.workflows.conftest import TIMING, Stage, spec
 from worker.compose_budgets import budgets_served
-from workflows.budgets import EnforceBudgets
+from workflows.budgets import LOOKUPS, EnforceBudgets
 from workflows.machine import Machine
 
 Handle = WorkflowHandle[Machine, MachineState]
@@ -334,6 +334,87 @@ async def test_a_budget_that_may_only_tell_does_nothing_else(stage: Stage):
         await stage.env.sleep(timedelta(minutes=11))
     assert {act.step for act in stage.budgets.filed.values()} == {Step.NOTIFY}
     assert phases(stage)["box-1"] is MachinePhase.RUNNING
+
+
+async def test_what_all_may_spend_is_not_told_to_those_whose_machines_it_is_about(stage: Stage):
+    (handle,) = await running(stage, 0.9)
+    stage.budgets.set(Budget(scope=Scope.TOTAL, usd_per_hour=0.543))
+    for minutes in (0, 0, 11):
+        await stage.env.sleep(timedelta(minutes=minutes))
+        await look(stage)
+    await asleep(stage, handle)
+    assert len(told(stage)) == 3
+    slept = [e.summary for e in stage.store.events.values() if e.kind is EventKind.HIBERNATING]
+    for words in (*told(stage), *slept):
+        assert "the budget of the whole deployment" in words
+        assert "0.54" not in words
+    assert all("$0.54/h" in act.cause for act in stage.budgets.filed.values()), "the receipt knows"
+
+
+async def test_the_market_is_asked_so_often_at_one_look_and_then_goes_on(stage: Stage):
+    each_its_own(stage, await alike(stage, LOOKUPS + 2))
+    assert len(await look(stage)) == LOOKUPS + 2, "all are told at once"
+    stage.cloud.offers = [offer(7, usd=0.4)]
+    first, then = await look(stage), await look(stage)
+    assert (len(first), len(then)) == (LOOKUPS, 2)
+    assert {act.machine_id for act in (*first, *then)} == set(stage.store.records)
+    assert all("offer 1007" in act.result for act in (*first, *then))
+
+
+async def test_what_does_not_fit_into_one_look_is_done_by_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dumont.domain.budget_watch.A_LOOK", 20)
+    each_its_own(stage, await alike(stage, 6))
+    first, then = await look(stage), await look(stage)
+    assert len(first) == 4
+    notices = [act for act in (*first, *then) if act.step is Step.NOTIFY]
+    assert {act.budget.scope_id for act in notices} == set(stage.store.records)
+
+
+async def test_a_market_that_is_away_is_asked_once_at_one_look(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    each_its_own(stage, await alike(stage, 4))
+    await look(stage)
+    asked = []
+
+    async def down(*_: object, **__: object) -> Any:
+        asked.append(1)
+        raise InstanceGone("the market is closed", provider="vast")
+
+    with monkeypatch.context() as away:
+        away.setattr(stage.cloud, "search_offers", down)
+        (act,) = await look(stage)
+        once = len(asked)
+        assert "the market is closed" in act.result
+        stage.budgets.budgets.clear()
+        stage.budgets.set(capped(usd_per_hour=0.5))
+        await look(stage)
+        acts = await look(stage)
+    assert len(acts) == 4, "each machine has its receipt"
+    assert all("the market is closed" in act.result for act in acts)
+    assert len(asked) == 2 * once
+
+
+async def alike(stage: Stage, count: int) -> list[str]:
+    """Records of machines that run, of which only the first one does."""
+    await running(stage, 0.9)
+    known = stage.store.records[machine_id(1)]
+    for number in range(2, count + 1):
+        spec_ = known.spec.model_copy(
+            update={"machine_id": machine_id(number), "name": f"box-{number}"}
+        )
+        stage.store.records[machine_id(number)] = known.model_copy(update={"spec": spec_})
+    return [machine_id(number) for number in range(1, count + 1)]
+
+
+def each_its_own(stage: Stage, machine_ids: list[str]) -> None:
+    """Give each of them a budget that it passes, and that may do everything but put it to sleep."""
+    for each in machine_ids:
+        stage.budgets.set(
+            Budget(scope=Scope.MACHINE, scope_id=each, usd_per_hour=0.5, actions=LADDER[:2])
+        )
 
 
 async def test_a_market_that_does_not_answer_is_in_the_receipt(

@@ -173,6 +173,8 @@ async def test_a_bill_that_cannot_be_had_leaves_what_we_saw(books: Books):
     mine = await books.rent()
     books.cloud.on_bill = ProviderUnavailable("no bill", provider="vast")
     await books.turn()
+    assert books.cloud.read == 1, "the next round asks again, not this one"
+    assert books.rentals.marks == {}, "it is not read"
     books.cloud.set_state(mine, InstanceState.RUNNING)
     await books.turn()
     assert {e.basis for e in books.ledger.lines.values()} <= {Basis.METERED}

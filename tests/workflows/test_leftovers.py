@@ -230,6 +230,37 @@ async def test_what_is_in_use_by_then_stays_and_the_others_go(world: World) -> N
     assert f"{first} is used by somebody" in alert
 
 
+async def test_one_that_cannot_be_ended_delays_the_others_by_a_moment_and_is_told_of_daily(
+    world: World,
+) -> None:
+    first, *_ = [world.disk(number=n) for n in (1, 2, 3)]
+
+    def broken(name: str) -> None:
+        if name == first:
+            raise ProviderUnavailable(f"{name}: no answer", provider="gcp")
+
+    await world.sweep(PROVIDER_GCP)
+    world.remains.before_delete = broken
+    await world.sweep(PROVIDER_GCP)
+    swept = await world.stage.env.client.get_workflow_handle(f"leftovers-{PROVIDER_GCP}").describe()
+    assert swept.close_time is not None
+    assert swept.close_time - swept.start_time < timedelta(seconds=100)
+    assert set(world.remains.disks) == {first}
+    assert len(world.events("alert")) == 1
+    assert f"{first}: no answer" in world.events("alert")[0]
+    await world.sweep(PROVIDER_GCP)
+    days = {e.at.date() for e in world.stage.store.events.values() if e.kind.value == "alert"}
+    assert len(world.events("alert")) == len(days), "not at each sweep"
+    for day in (1, 2):
+        await world.stage.env.sleep(timedelta(days=1))
+        await world.sweep(PROVIDER_GCP)
+        assert len(world.events("alert")) == len(days) + day
+    world.remains.before_delete = lambda name: None
+    await world.sweep(PROVIDER_GCP)
+    assert world.remains.disks == {}
+    assert len(world.events("leftover.ended")) == 3
+
+
 async def test_a_machine_that_is_back_by_then_keeps_its_disk(world: World) -> None:
     mine = world.disk()
     await world.sweep(PROVIDER_GCP)

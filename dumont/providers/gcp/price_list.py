@@ -27,6 +27,8 @@ COMPUTE: Final = "6F81-5844-456A"
 KEEP_S: Final = 12 * 3600.0
 RETRY_S: Final = 600.0
 """After a failure the list is asked for again so much later."""
+READ_S: Final = 20.0
+"""All pages have so long: whoever notes standbys waits for them, and the dated list will do."""
 
 _MAX_PAGES: Final = 50
 _CORE_RAM = re.compile(r"(Spot Preemptible )?E2 Instance (Core|Ram) running in .+")
@@ -54,6 +56,7 @@ class PriceList:
         api_key: Google wants one; a catalogue elsewhere may not.
         transport: Replaces the network in tests.
         monotonic: A clock, seconds.
+        read_s: How long reading the whole list may take, seconds.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class PriceList:
         api_key: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        read_s: float = READ_S,
     ) -> None:
         self._url = url
         self._api_key = api_key
         self._transport = transport
         self._monotonic = monotonic
+        self._read_s = read_s
         self._lock = asyncio.Lock()
         self._prices: dict[_Name, float] = {}
         self._dated = ""
@@ -118,8 +123,11 @@ class PriceList:
             if self._monotonic() < self._read_again_at:
                 return
             try:
-                skus = await self._read()
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+                async with asyncio.timeout(self._read_s):
+                    skus = await self._read()
+            except (
+                httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError,
+            ) as error:  # fmt: skip
                 # What was read before is nearer to the truth than the dated list.
                 log.warning("gcp.price_list_unreadable", error=str(error) or type(error).__name__)
                 self._read_again_at = self._monotonic() + RETRY_S

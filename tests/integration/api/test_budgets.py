@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dumont.db.machine_store import PostgresMachineStore
-from dumont.domain.budget_watch import Due
+from dumont.domain.budget_watch import Due, Figure, MachineBurn
 from dumont.domain.budgets import Budget, Cap, Scope, Step
 from dumont.domain.instances import SshAddress
 from dumont.domain.machine import ActiveInstance, MachinePhase, MachineSpec, MachineState
@@ -144,7 +144,7 @@ async def test_waking_without_room_is_refused_at_once(owner: Session):
     await put(owner, total=True, usd_per_hour=0.5)
     answer = await owner.post("/machines/asleep/wake")
     assert (answer.status_code, answer.json()["code"]) == (409, "budget_exceeded")
-    assert "0.500" not in answer.json()["detail"], "what others spend is nobody's business"
+    assert "0.5" not in answer.json()["detail"], "what others spend is nobody's business"
 
 
 async def test_the_status_shows_what_is_known_and_what_is_not(owner: Session):
@@ -177,6 +177,35 @@ async def test_receipts_are_their_owners_and_the_administrators(api: Running, ow
     assert len((await owner.get("/budgets/acts")).json()["items"]) == 1
     third = await api.somebody_else()
     assert (await third.get("/budgets/acts")).json()["items"] == []
+
+
+async def test_what_all_may_spend_is_the_administrators_alone(api: Running, owner: Session):
+    """Whose machine was put to sleep for it sees that it was, and not by which figures."""
+    other = await api.somebody_else()
+    theirs = await me(other)
+    machine = MachineBurn(
+        machine_id="m1", owner_id=theirs, name="box", phase=MachinePhase.RUNNING, gpu_usd=0.4
+    )
+    due = Due(
+        budget=Budget(scope=Scope.TOTAL, usd_per_day=987, warn_at=0.7), cap=Cap.DAY,
+        step=Step.HIBERNATE, at=NOW, period="2026-05-04", cause="$986.54 of $987.00 are spent",
+        figures=(Figure(name="spent today", usd=986.54, basis="the ledger"),), owner_id=None,
+        machines=(machine,),
+    )  # fmt: skip
+    act = due.act(machine, done="ordered to hibernate", accepted=True, result="it goes to sleep")
+    await api.services.budgets.record(act, [])
+    answer = await other.get("/budgets/acts")
+    assert answer.status_code == 200, answer.text
+    for hidden in ("987", "986", "0.7", "spent today"):
+        assert hidden not in answer.text
+    (seen,) = answer.json()["items"]
+    assert (seen["machine_name"], seen["result"]) == ("box", "it goes to sleep")
+    assert (seen["budget"]["scope"], seen["figures"]) == ("total", [])
+    assert "budget of the whole deployment" in seen["cause"]
+    (whole,) = (await owner.get("/budgets/acts")).json()["items"]
+    assert whole["cause"] == "$986.54 of $987.00 are spent"
+    assert (whole["budget"]["usd_per_day"], whole["budget"]["warn_at"]) == (987, 0.7)
+    assert whole["figures"][0]["usd"] == 986.54
 
 
 async def test_two_machines_created_at_once_do_not_share_one_machines_room(whole: Whole):

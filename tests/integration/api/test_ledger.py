@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dumont.db.machine_store import PostgresMachineStore
-from dumont.domain.ledger import Entry
+from dumont.domain.ledger import Entry, Rewrite
 from tests.integration.api.conftest import Running, Session
 from tests.integration.db.conftest import record, spec
 
@@ -42,21 +42,21 @@ async def kept(api: Running, owner: Session) -> Session:
         "basis": "billed", "seconds": 3590.0, "usd": 0.39, "billed_seconds": 3590.0, "billed_usd": 0.39,
         "billed_at": T0, "source": "bill", "metered_seconds": 3600.0, "metered_usd": 0.4,
     }  # fmt: skip
-    await ledger.put(
-        "vast", "24", [line(me), line(me, day=tomorrow, **billed)], since=date(2026, 1, 1)
-    )
+    since = date(2026, 1, 1)
+    mine = [line(me), line(me, day=tomorrow, **billed)]
     standby = {"provider": "gcp", "resource_id": "7", "gpu": None, "gpu_count": None}
-    await ledger.put(
-        "gcp",
-        "7",
-        [
-            line(me, **standby, item="vm", basis="listed", usd=0.01, machine_id=LAB),
-            line(me, **standby, item="vm_disk", basis="listed", usd=None, machine_id=LAB),
-        ],
-        since=date(2026, 1, 1),
-    )
+    standbys = [
+        line(me, **standby, item="vm", basis="listed", usd=0.01, machine_id=LAB),
+        line(me, **standby, item="vm_disk", basis="listed", usd=None, machine_id=LAB),
+    ]
     theirs = line("u-other", resource_id="99", machine_id=spec(3).machine_id, usd=1000.0)
-    await ledger.put("vast", "99", [theirs], since=date(2026, 1, 1))
+    await ledger.put(
+        [
+            Rewrite("vast", "24", mine, since),
+            Rewrite("gcp", "7", standbys, since),
+            Rewrite("vast", "99", [theirs], since),
+        ]
+    )
     return owner
 
 
@@ -163,7 +163,7 @@ async def test_csv_by_parameter_or_by_accept_has_every_line(kept: Session):
 async def test_a_text_is_no_formula_in_a_spreadsheet(api: Running, owner: Session):
     me = (await owner.get("/auth/me")).json()["user_id"]
     entry = line(me, machine_id=None, gpu="=HYPERLINK(1)")
-    await api.services.ledger.put("vast", "24", [entry], since=T0.date())
+    await api.services.ledger.put([Rewrite("vast", "24", [entry], T0.date())])
     [row] = table((await owner.get("/ledger", params={"format": "csv"})).text)
     assert row["gpu"] == "'=HYPERLINK(1)"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from dumont.domain.budgets import Allowed, Budget, Cap, Refused, Scope, Spent, S
 from dumont.domain.events import EventKind, MachineEvent
 from dumont.domain.instances import SshAddress
 from dumont.domain.machine import ActiveInstance, MachinePhase, MachineState
+from dumont.domain.protection import ActiveStandby
 from tests.integration.db.conftest import T0, record, spec
 
 NOW = datetime.now(UTC)
@@ -42,9 +44,10 @@ async def reserve(
     usd: float = 0.3,
     owner: str = "u1",
     generation: int = 1,
+    attempt: int = 1,
 ) -> Allowed | Refused:
     return await budgets.reserve(
-        label_of(number, generation),
+        label_of(number, generation, attempt),
         machine_id=f"m{number:012x}",
         owner_id=owner,
         generation=generation,
@@ -53,8 +56,12 @@ async def reserve(
     )
 
 
-def label_of(number: int, generation: int = 1) -> str:
-    return f"dmt-test-m{number:012x}-g{generation}-a1"
+def label_of(number: int, generation: int = 1, attempt: int = 1) -> str:
+    return f"dmt-test-m{number:012x}-g{generation}-a{attempt}"
+
+
+async def reserved(budgets: PostgresBudgets) -> float:
+    return (await budgets.standing([ANA], at=NOW))[ANA.key].reserved
 
 
 def running(
@@ -64,6 +71,7 @@ def running(
     usd: float | None = 0.3,
     phase: MachinePhase = MachinePhase.RUNNING,
     version: int = 2,
+    **more: Any,
 ) -> Any:
     machine = spec(number, name=f"box-{number}", owner=owner)
     live = ActiveInstance(
@@ -76,7 +84,8 @@ def running(
         gpu="RTX 4090",
         gpu_count=1,
     )
-    state = MachineState(phase=phase, generation=1, version=version, instance=live)
+    given = {"phase": phase, "generation": 1, "version": version, "instance": live} | more
+    state = MachineState.model_validate(given)
     return record(machine).model_copy(update={"state": state})
 
 
@@ -117,9 +126,141 @@ async def test_what_is_released_or_ended_makes_room(
     assert isinstance(await reserve(budgets, 2, usd=0.9), Refused)
     await budgets.release(label_of(1))
     await budgets.release(label_of(1))
-    assert isinstance(await reserve(budgets, 2, usd=0.9), Allowed)
+    assert isinstance(await reserve(budgets, 2, usd=0.9, attempt=2), Allowed)
     await store.record(running(2, usd=0.9, phase=MachinePhase.DESTROYED))
     assert isinstance(await reserve(budgets, 3, usd=0.9), Allowed)
+
+
+async def test_a_replacement_that_is_lost_again_does_not_block_the_next_one(
+    budgets: PostgresBudgets, store: PostgresMachineStore
+):
+    """Its failover ends it without a word to the budgets, and goes on to the next generation."""
+    await put(budgets, ANA)
+    await store.record(running(1, phase=MachinePhase.REPLACING))
+    assert isinstance(await reserve(budgets, 1, usd=0.9, generation=2), Allowed)
+    assert isinstance(await reserve(budgets, 1, usd=0.9, generation=3), Allowed)
+    assert await reserved(budgets) == 0.9
+    refused = await reserve(budgets, 2, usd=0.2)
+    assert isinstance(refused, Refused), "what is being rented now counts"
+    assert isinstance(await reserve(budgets, 1, usd=1.1, generation=4), Refused)
+    assert await reserved(budgets) == 0, "and the one before it is lost, whatever comes next"
+
+
+async def test_another_machines_room_is_not_given_back(budgets: PostgresBudgets):
+    await put(budgets, ANA)
+    await reserve(budgets, 1, usd=0.5)
+    assert isinstance(await reserve(budgets, 2, usd=0.4, generation=7), Allowed)
+    assert await reserved(budgets) == pytest.approx(0.9)
+
+
+async def test_a_label_that_is_refused_holds_no_room_even_if_it_had_some(budgets: PostgresBudgets):
+    """The answer was lost, and meanwhile the cap was lowered: nobody would ever give it back."""
+    await put(budgets, ANA)
+    assert isinstance(await reserve(budgets, 1, usd=0.9), Allowed)
+    await put(budgets, ANA.model_copy(update={"usd_per_hour": 0.5}))
+    assert isinstance(await reserve(budgets, 1, usd=0.9), Refused)
+    assert await reserved(budgets) == 0
+    await put(budgets, ANA)
+    again = await reserve(budgets, 1, usd=0.9)
+    assert isinstance(again, Refused), "what was answered stays answered"
+    assert "given back before" in again.why
+    assert await reserved(budgets) == 0
+    assert isinstance(await reserve(budgets, 1, usd=0.9, attempt=2), Allowed)
+
+
+async def test_what_was_cancelled_takes_no_room_however_late_it_comes(
+    budgets: PostgresBudgets, database: Database
+):
+    await put(budgets, ANA)
+    async with database.transaction() as connection:
+        await connection.execute(
+            text("SELECT pg_advisory_xact_lock(:half, hashtext('u1'))"), {"half": 0x62756467}
+        )
+        late = asyncio.create_task(reserve(budgets, 1, usd=0.9))
+        waits = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        async with asyncio.timeout(10):
+            while not await connection.scalar(waits):
+                await asyncio.sleep(0.01)
+        await budgets.release(label_of(1))
+    assert isinstance(await late, Refused)
+    assert await reserved(budgets) == 0
+    assert isinstance(await reserve(budgets, 1, usd=0.9, attempt=2), Allowed)
+    await budgets.release(label_of(1, attempt=2))
+    assert await reserved(budgets) == 0
+
+
+async def test_without_a_budget_nothing_is_written_when_room_is_given_back(
+    budgets: PostgresBudgets, database: Database
+):
+    await budgets.release(label_of(1))
+    assert await _reservations(database) == 0
+    await put(budgets, ANA)
+    await reserve(budgets, 1)
+    await budgets.clear(ANA.key)
+    await budgets.release(label_of(1))
+    await put(budgets, ANA)
+    assert await reserved(budgets) == 0, "taken while there was one"
+
+
+async def _reservations(database: Database) -> int:
+    async with database.reading() as connection:
+        count: int = await connection.scalar(text("SELECT count(*) FROM budget_reservations"))
+    return count
+
+
+@pytest.mark.parametrize("number", range(2))
+async def test_what_is_added_up_by_the_database_is_what_machines_cost(
+    budgets: PostgresBudgets, store: PostgresMachineStore, number: int
+):
+    """Room is looked for with sums, the sweep goes through machines: both must see the same."""
+    bodies: Sequence[dict[str, Any]] = [
+        {}, {"usd": None}, {"instance": None}, {"standby": _standby(None)},
+        {"standby": _standby(0.02)}, {"instance": None, "standby": _standby(0.02)},
+        {"usd": None, "standby": _standby(None), "retiring": ["one", "two"]},
+    ]  # fmt: skip
+    each = 0
+    for phase in MachinePhase:
+        for body in bodies:
+            each += 1
+            await store.record(running(each, **({"usd": each / 100, "phase": phase} | body)))
+    await store.record(running(900, owner="somebody else", usd=50))
+    cap = [ANA, ALL][number].model_copy(update={"usd_per_hour": 1e6})
+    await put(budgets, cap)
+    await reserve(budgets, 950, usd=0.7)
+    seen = (await budgets.standing([cap], at=NOW))[cap.key]
+    allowed = await budgets.room(owner_id="u1", machine_id=None, at=NOW)
+    assert isinstance(allowed, Allowed)
+    if cap.scope is Scope.OWNER:
+        things = f"{seen.spending.unknown} things run"
+        assert allowed.remarks == (f"the owner's budget: {things} at an unknown price",)
+    await put(budgets, cap.model_copy(update={"usd_per_hour": 0.5}))
+    refused = await budgets.room(owner_id="u1", machine_id=None, at=NOW)
+    assert isinstance(refused, Refused)
+    burn = seen.spending.usd_per_hour + seen.reserved
+    assert seen.reserved == 0.7
+    assert refused.over_usd == pytest.approx(burn + 0.01 - 0.5)
+
+
+def _standby(usd: float | None) -> ActiveStandby:
+    there = SshAddress(host="127.0.0.1", port=22)
+    return ActiveStandby(
+        provider="gcp", instance_id="7", label="s", zone="z", number=1, ssh=there, endpoint=there,
+        usd_per_hour=usd,
+    )  # fmt: skip
+
+
+async def test_a_budget_of_a_machine_that_is_no_more_is_not_looked_at(
+    budgets: PostgresBudgets, store: PostgresMachineStore
+):
+    for number, phase in ((1, MachinePhase.RUNNING), (2, MachinePhase.DESTROYED)):
+        own = Budget(scope=Scope.MACHINE, scope_id=f"m{number:012x}", usd_per_hour=0.5)
+        await budgets.set(own, owner_id="u1", by="ana", at=NOW)
+        await store.record(running(number, phase=phase))
+    not_yet = Budget(scope=Scope.MACHINE, scope_id=f"m{3:012x}", usd_per_hour=0.5)
+    for budget in (not_yet, ANA, ALL):
+        await put(budgets, budget)
+    kept = {f"machine/m{1:012x}", not_yet.key, ANA.key, ALL.key}
+    assert {each.budget.key for each in await budgets.every()} == kept
 
 
 @pytest.mark.parametrize(
@@ -172,7 +313,7 @@ async def test_a_machines_own_budget_counts_that_machine_alone(
     await budgets.set(own, owner_id="u1", by="ana", at=NOW)
     await store.record(running(2, usd=50))
     assert isinstance(await reserve(budgets, 1, usd=0.6), Refused)
-    assert isinstance(await reserve(budgets, 1, usd=0.4), Allowed)
+    assert isinstance(await reserve(budgets, 1, usd=0.4, attempt=2), Allowed)
     assert isinstance(await reserve(budgets, 3, usd=40), Allowed)
 
 
@@ -226,6 +367,38 @@ async def test_the_ledgers_day_and_month(
     )
     assert isinstance(refused, Refused)
     assert refused.cap is Cap.DAY
+
+
+async def test_what_is_known_of_a_line_counts_and_storage_tells_no_time(
+    budgets: PostgresBudgets, database: Database
+):
+    """A bill has a part of the day, and the price of the rest is unknown: that part was paid."""
+    at = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+    began = at.replace(hour=0)
+    lines: list[dict[str, Any]] = [
+        {"item": "gpu", "usd": None, "billed_usd": 3.0, "end": at - timedelta(hours=6)},
+        {"item": "disk", "usd": None, "known_usd": 2.0, "billed_usd": 1.0, "end": began},
+        {"item": "traffic", "usd": None, "end": began},
+        {"item": "storage", "usd": 0.5, "end": at},
+    ]
+    async with database.transaction() as connection:
+        for line in lines:
+            common = {
+                "provider": "vast", "resource_id": "1", "day": at.date(), "owner_id": "u1",
+                "label": "", "basis": "metered", "start": began, "seconds": 60, "source": "a test",
+            }  # fmt: skip
+            await connection.execute(insert(ledger).values(common | line))
+    seen = await spent_of_ledger(database)("u1", None, at.date())
+    assert seen == Spent(usd=5.5, unknown=3, until=at - timedelta(hours=6))
+
+
+async def test_the_sum_of_a_month_of_everybody_needs_no_look_at_every_line(database: Database):
+    async with database.transaction() as connection:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = await connection.execute(
+            text("EXPLAIN SELECT sum(usd) FROM ledger WHERE day >= '2026-05-01'")
+        )
+        assert "ix_ledger_day" in "\n".join(row[0] for row in plan)
 
 
 async def test_budgets_are_set_replaced_and_taken_away(budgets: PostgresBudgets):

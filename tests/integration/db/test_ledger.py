@@ -18,7 +18,7 @@ from dumont.domain.bills import BillMark
 from dumont.domain.errors import InvalidInput
 from dumont.domain.events import EventKind, MachineEvent
 from dumont.domain.instances import InstanceState
-from dumont.domain.ledger import Basis, Entry, Item
+from dumont.domain.ledger import Basis, Entry, Item, Rewrite
 from dumont.domain.metering import RentalRecord, Role, Seen
 from dumont.domain.protection import AgentRole
 from dumont.domain.snapshots import SnapshotRecord
@@ -73,6 +73,12 @@ def bill(**changed: Any) -> Entry:
     return line(**(given | changed))
 
 
+async def rewrite(
+    lines: PostgresLedger, entries: list[Entry], *, since: date, of: str = "24"
+) -> int:
+    return await lines.put([Rewrite("vast", of, entries, since)])
+
+
 async def all_lines(lines: PostgresLedger, owner: str = "u1") -> list[Entry]:
     return [entry async for entry in lines.every(LinesWanted(owner))]
 
@@ -125,15 +131,25 @@ async def test_what_is_listed_again_has_not_ended(rentals: PostgresRentals):
 
 async def test_only_what_changed_is_metered_again(rentals: PostgresRentals):
     await rentals.see([(rental("1"), []), (rental("2"), [])])
-    first = await rentals.unmetered(after=None, limit=1)
-    assert [r.resource_id for r in first] == ["1"]
-    rest = await rentals.unmetered(after=("vast", "1"), limit=9)
-    assert [r.resource_id for r in rest] == ["2"]
+    found = await rentals.unmetered(limit=9)
+    assert [r.resource_id for r in found] == ["1", "2"]
     await rentals.see([(rental("2", at=T0 + timedelta(minutes=1)), [])])
-    for each in (*first, *rest):
-        await rentals.metered(each)
-    left = await rentals.unmetered(after=None, limit=9)
+    await rentals.metered(found)
+    left = await rentals.unmetered(limit=9)
     assert [r.resource_id for r in left] == ["2"], "it changed after it was read"
+
+
+async def test_what_waits_longest_is_metered_first_and_what_is_new_before_it(
+    rentals: PostgresRentals,
+):
+    for number in ("2", "1"):
+        await rentals.see([(rental(number), [])])
+        await rentals.metered(await rentals.unmetered(limit=9))
+    # What listings show every minute must not keep the newest, which has the last id, from a turn.
+    await rentals.see([(rental("9"), [])])
+    await rentals.see([(rental(number, at=T0 + timedelta(minutes=2)), []) for number in "12"])
+    assert [r.resource_id for r in await rentals.unmetered(limit=9)] == ["9", "2", "1"]
+    assert [r.resource_id for r in await rentals.unmetered(limit=1)] == ["9"]
 
 
 async def test_the_event_log_is_followed_once(
@@ -173,28 +189,28 @@ async def test_marks_of_bills(rentals: PostgresRentals):
 
 async def test_a_line_is_written_once_however_often(lines: PostgresLedger):
     for _ in range(2):
-        changed = await lines.put(*KEY, [line()], since=T0.date())
+        changed = await rewrite(lines, [line()], since=T0.date())
     assert changed == 0
     assert await all_lines(lines) == [line()]
 
 
 async def test_lines_that_turn_out_not_to_be_go_unless_a_bill_has_them(lines: PostgresLedger):
     tomorrow = T0.date() + DAY
-    await lines.put(*KEY, [line(), line(day=tomorrow), line(item="disk")], since=T0.date())
-    await lines.put("vast", "25", [line(resource_id="25", day=tomorrow)], since=T0.date())
+    await rewrite(lines, [line(), line(day=tomorrow), line(item="disk")], since=T0.date())
+    await rewrite(lines, [line(resource_id="25", day=tomorrow)], since=T0.date(), of="25")
     await lines.put_bills([bill(item="traffic")])
-    await lines.put(*KEY, [line()], since=T0.date())
+    await rewrite(lines, [line()], since=T0.date())
     assert {(e.resource_id, e.item, e.day) for e in await all_lines(lines)} == {
         ("24", Item.GPU, T0.date()),
         ("24", Item.TRAFFIC, T0.date()),
         ("25", Item.GPU, tomorrow),
     }
-    await lines.put(*KEY, [], since=tomorrow)
+    await rewrite(lines, [], since=tomorrow)
     assert len(await all_lines(lines)) == 3, "what is older stays"
 
 
 async def test_a_bill_replaces_what_we_saw_and_keeps_it_beside(lines: PostgresLedger):
-    await lines.put(*KEY, [line(region="Texas, US")], since=T0.date())
+    await rewrite(lines, [line(region="Texas, US")], since=T0.date())
     for _ in range(2):
         await lines.put_bills([bill()])
     [found] = await all_lines(lines)
@@ -203,6 +219,39 @@ async def test_a_bill_replaces_what_we_saw_and_keeps_it_beside(lines: PostgresLe
     assert (await lines.bills([KEY, ("vast", "25")], since=T0.date())) == {
         KEY: [found],
         ("vast", "25"): [],
+    }
+
+
+async def test_a_bill_that_lags_has_an_ended_rental_metered_again(
+    lines: PostgresLedger, rentals: PostgresRentals
+):
+    await rentals.see([(rental(), [change()]), (rental("25"), [])])
+    await rentals.end("vast", "24", at=T0 + DAY, by="event")
+    await rentals.metered(await rentals.unmetered(limit=9))
+    assert await rentals.unmetered(limit=9) == []
+    await rewrite(lines, [line(usd=0.9, billed_usd=0.4, billed_at=T0)], since=T0.date())
+    await lines.put_bills([bill()])
+    assert (await all_lines(lines))[0].usd == 0.097, "what we saw beyond the bill is gone from it"
+    assert [r.resource_id for r in await rentals.unmetered(limit=9)] == ["24"]
+
+
+async def test_many_resources_at_once_keep_their_own_days_and_lines(lines: PostgresLedger):
+    older = T0.date() - DAY
+    of = {key: [line(resource_id=key, day=day) for day in (older, T0.date())] for key in ("1", "2")}
+    first = [Rewrite("vast", key, entries, older) for key, entries in of.items()]
+    assert await lines.put(first) == 4
+    # The same id at another provider is another resource.
+    await lines.put([Rewrite("gcp", "1", [line(provider="gcp", resource_id="1")], older)])
+    assert await lines.put(first) == 0
+    dearer = of["2"][1].model_copy(update={"usd": 0.7})
+    again = [Rewrite("vast", "1", [], T0.date()), Rewrite("vast", "2", [of["2"][0], dearer], older)]
+    assert await lines.put(again) == 2
+    found = {(e.provider, e.resource_id, e.day): e.usd for e in await all_lines(lines)}
+    assert found == {
+        ("vast", "1", older): 0.1,
+        ("vast", "2", older): 0.1,
+        ("vast", "2", T0.date()): 0.7,
+        ("gcp", "1", T0.date()): 0.1,
     }
 
 
@@ -215,9 +264,9 @@ async def test_pages_and_filters_and_nothing_of_others(lines: PostgresLedger):
     ]
     for resource_id in ("0", "1"):
         of = [e for e in mine if e.resource_id == resource_id]
-        await lines.put("vast", resource_id, of, since=date(2000, 1, 1))
+        await rewrite(lines, of, since=date(2000, 1, 1), of=resource_id)
     theirs = line(owner_id="u2", resource_id="7")
-    await lines.put("vast", "7", [theirs], since=T0.date())
+    await rewrite(lines, [theirs], since=T0.date(), of="7")
     pages, after = [], None
     while True:
         page, after = await lines.page(LinesWanted("u1"), after=after, limit=5)
@@ -270,7 +319,7 @@ async def test_stored_bytes_by_owner(
 
 async def test_many_lines_at_once(lines: PostgresLedger, database: Database):
     year = [line(day=T0.date() + n * DAY) for n in range(400)]
-    await lines.put(*KEY, year, since=T0.date())
+    await rewrite(lines, year, since=T0.date())
     assert len(await all_lines(lines)) == 400
     async with database.reading() as connection:
         assert await connection.scalar(select(func.count()).select_from(ledger_table)) == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 from collections.abc import AsyncIterator, Iterator
@@ -214,6 +215,45 @@ def test_whatever_a_vm_does_its_lines_are_the_meters(acts: list[tuple[str, float
         assert rental.ended_by == "provider"
 
     asyncio.run(run())
+
+
+async def test_an_end_that_google_does_not_date_is_asked_for_less_and_less_often():
+    world = GoogleWorld()
+    rentals = MemoryRentals(machines={MACHINE: "u1"})
+    asked: list[float] = []
+    told: list[datetime] = []
+
+    async def end(rental: RentalRecord) -> datetime | None:
+        asked.append(world.at)
+        return told[0] if told else None
+
+    noting = RentalActivities(
+        provider=world, listing=world, store=rentals, role=Role.STANDBY, price=world.price,  # type: ignore[arg-type]
+        end=end,
+    )  # fmt: skip
+
+    async def minutes(count: int) -> None:
+        for _ in range(count):
+            world.at += 60
+            await ActivityEnvironment().run(noting.note_rentals, NoteRentals(env="test"))
+
+    await minutes(1)
+    world.delete()
+    await minutes(12)
+    assert len(asked) >= 3, "soon, at first"
+    await minutes(23 * 60)
+    assert len(asked) < 24
+    assert max(b - a for a, b in itertools.pairwise(asked)) <= 2 * 3600 + 60
+    told.append(datetime.fromtimestamp(world.deleted or 0, UTC))
+    [rental] = rentals.rentals.values()
+    # Another process knows nothing of what was asked, and asks at once.
+    noting = RentalActivities(
+        provider=world, listing=world, store=rentals, role=Role.STANDBY, price=world.price,  # type: ignore[arg-type]
+        end=end,
+    )  # fmt: skip
+    await minutes(1)
+    [rental] = rentals.rentals.values()
+    assert (rental.ended_by, rental.ended_at) == ("provider", told[0])
 
 
 # Over the wire ----------------------------------------------------------------------------------

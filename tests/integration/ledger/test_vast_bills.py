@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,15 +14,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from temporalio.testing import ActivityEnvironment
 
-from activities.ledger import BillActivities, ImportBills, LedgerActivities, StoragePrice
+from activities.ledger import (
+    METER_FOR_S,
+    BillActivities,
+    ImportBills,
+    LedgerActivities,
+    StoragePrice,
+)
 from activities.rentals import NoteRentals, RentalActivities, listed_prices
 from dumont.db.engine import Database
 from dumont.db.ledger import LinesWanted, PostgresLedger
 from dumont.db.machine_store import PostgresMachineStore
 from dumont.db.rentals import PostgresRentals
 from dumont.domain.errors import ProviderUnavailable
+from dumont.domain.instances import Charge, InstanceState
 from dumont.domain.ledger import Basis, Entry, Item, audit
-from dumont.domain.metering import Role
+from dumont.domain.metering import RentalRecord, Role, Seen
 from tests.integration.db.conftest import record, spec
 from tests.integration.ledger.vast_world import PREFIX, VastWorld
 from tests.support.ledger import MemoryLedger, MemoryRentals
@@ -39,7 +48,7 @@ class Keeping:
 
     def __post_init__(self) -> None:
         self.rentals = self.rentals or MemoryRentals(machines=dict.fromkeys(MACHINES, "u1"))
-        self.ledger = self.ledger or MemoryLedger()
+        self.ledger = self.ledger or MemoryLedger(rentals=self.rentals)
         provider = self.world.provider
         self.noting = RentalActivities(
             provider=provider, listing=self.world, store=self.rentals, role=Role.GPU,  # type: ignore[arg-type]
@@ -278,6 +287,146 @@ async def test_between_two_bills_the_time_is_metered(keeping: Keeping):
     assert gpu.basis is Basis.METERED
     assert (gpu.seconds, gpu.billed_seconds) == pytest.approx((900, 600), abs=0.01)
     assert gpu.usd == pytest.approx(0.9, abs=1e-5)
+
+
+async def test_a_bill_that_lags_and_is_read_again_keeps_what_we_saw_of_an_ended_rental(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+):
+    world = keeping.world
+    mine = world.create(label(0, 1), price=3.6)
+    world.becomes(mine, "running")
+    await keeping.look()
+    world.advance(600)
+    await keeping.look()
+    start = world.at.replace(hour=0, minute=0, second=0)
+    lagging = await world.provider.charges(since=start, until=world.at)
+
+    async def charges(*, since: datetime, until: datetime) -> list[Charge]:
+        return lagging
+
+    monkeypatch.setattr(world.provider, "charges", charges)
+    world.advance(300)
+    world.destroy(mine)
+    for _ in range(2):
+        await keeping.look()
+        world.advance(40)
+    await keeping.look()
+    for _ in range(3):
+        await keeping.read()
+        await keeping.write()
+        [gpu] = [e for e in await every(keeping) if e.item is Item.GPU]
+        assert (gpu.seconds, gpu.billed_seconds) == pytest.approx((900, 600), abs=1)
+        assert gpu.usd == pytest.approx(0.9, abs=1e-3)
+        world.advance(900)
+
+
+async def test_a_day_that_cannot_be_read_keeps_no_other_from_being_read(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+):
+    world = keeping.world
+    mine = world.create(label(0, 1))
+    world.becomes(mine, "running")
+    await keeping.look()
+    days = [world.at.date()]
+    for _ in range(39):
+        world.advance(86_400)
+        days.append(world.at.date())
+    await keeping.look()
+    whole = world.provider.charges
+    asked: list[date] = []
+
+    async def charges(*, since: datetime, until: datetime) -> list[Charge]:
+        asked.append(since.date())
+        if since.date() == days[1]:
+            raise ProviderUnavailable("this day has no lines", provider="vast")
+        return await whole(since=since, until=until)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.provider, "charges", charges)
+        for _ in range(2):  # the second time as a try that is repeated at once
+            with pytest.raises(
+                ProviderUnavailable, match=f"of {days[1]} is not read: this day has"
+            ):
+                await keeping.read()
+    assert asked[:3] == days[-3:], "what is waited for comes first"
+    found = {e.day for e in await every(keeping)}
+    assert days[1] not in found
+    assert found >= {*days[2:31], *days[-3:]}
+    mark = await keeping.rentals.bill_mark("vast/test")
+    assert mark == (days[0], None), "neither settled nor read: it is asked for again"
+    await keeping.read()
+    await keeping.read()
+    agrees(world, await every(keeping), {mine: label(0, 1)})
+    mark = await keeping.rentals.bill_mark("vast/test")
+    assert mark == (days[-2], world.at)
+
+
+async def test_a_provider_that_is_away_is_not_asked_for_every_day(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+):
+    world = keeping.world
+    world.create(label(0, 1))
+    await keeping.look()
+    world.advance(20 * 86_400)
+    asked = []
+
+    async def charges(*, since: datetime, until: datetime) -> list[Charge]:
+        asked.append(since)
+        raise ProviderUnavailable("no answer", provider="vast")
+
+    monkeypatch.setattr(world.provider, "charges", charges)
+    with pytest.raises(ProviderUnavailable):
+        await keeping.read()
+    assert len(asked) == 3
+
+
+async def test_metering_stops_in_time_and_the_next_round_takes_the_rest(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+):
+    world = keeping.world
+    for attempt in range(3):
+        world.becomes(world.create(label(0, attempt + 1)), "running")
+    await keeping.look()
+    world.advance(60)
+    await keeping.look()
+    monkeypatch.setattr("activities.ledger._AT_ONCE", 1)
+    clock = itertools.count(step=METER_FOR_S / 2)
+    slow = LedgerActivities(
+        rentals=keeping.rentals,
+        ledger=keeping.ledger,
+        storage=StoragePrice(None, "none"),
+        clock=lambda: next(clock),
+    )
+    found = await ActivityEnvironment().run(slow.meter_lines)
+    assert (found.rentals, found.unfinished) == (1, True)
+    await keeping.look()  # which shows all of them again
+    for number in (2, 3):
+        await ActivityEnvironment().run(slow.meter_lines)
+        await keeping.look()
+        seen = {e.resource_id for e in await every(keeping)}
+        assert len(seen) == number, "those that wait longest come first"
+
+
+async def test_many_rentals_take_few_transactions(
+    keeping: Keeping, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    at = keeping.world.at
+    many = [
+        RentalRecord(
+            provider="vast", resource_id=str(n), machine_id=MACHINES[0], owner_id="u1", label="l",
+            role=Role.GPU, created_at=at, first_seen_at=at, last_seen_at=at + timedelta(hours=1),
+        )
+        for n in range(700)
+    ]  # fmt: skip
+    price = Seen(at=at, state=InstanceState.RUNNING, usd_per_hour=0.4, disk_usd_per_hour=0.01)
+    await keeping.rentals.see([(each, [price]) for each in many])
+    begun, really = [], database.transaction
+    monkeypatch.setattr(database, "transaction", lambda: begun.append(1) or really())
+    metered = await ActivityEnvironment().run(keeping.metering.meter_lines)
+    assert (metered.rentals, metered.unfinished) == (700, False)
+    assert len(begun) < 10
+    assert math.fsum(e.usd or 0 for e in await every(keeping)) == pytest.approx(700 * 0.4)
+    assert await keeping.rentals.unmetered(limit=1) == []
 
 
 async def test_a_listing_that_fails_ends_nothing(keeping: Keeping, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,7 @@ from dumont.domain.budget_resources import (
     BudgetView,
     CapView,
     SpendingView,
+    act_view,
 )
 from dumont.domain.budget_watch import BudgetAct
 from dumont.domain.budgets import Budget, Cap, Scope, Step
@@ -131,7 +132,7 @@ def test_receipts(user: FakeApi, dumont: Dumont):
         machine_name="my-box", cause="$9.98 are spent today", figures=(), done="ordered",
         accepted=False, result="it does not go to sleep now: the machine is stuck",
     )  # fmt: skip
-    answers(user, "GET", "/budgets/acts", BudgetActList(items=[act]))
+    answers(user, "GET", "/budgets/acts", BudgetActList(items=[act_view(act, administrator=False)]))
     result = dumont("budget", "acts")
     assert result.exit_code == 0, result.output
     for word in ("hibernate", "my-box", "$9.98 are spent today", "the machine is stuck"):

@@ -57,6 +57,13 @@ def test_lines_say_what_for_how_long_how_much_and_how_it_is_known(user: FakeApi,
     assert "$0" not in second, "what is unknown is not free"
 
 
+def test_a_line_that_is_known_in_part_says_so(user: FakeApi, dumont: Dumont):
+    user.answer_once("GET", "/ledger", lines([entry(usd=None, known_usd=0.25)]))
+    result = dumont("ledger")
+    assert "at least" in result.stdout
+    assert "$0.2500" in result.stdout
+
+
 def test_pages_are_put_together_and_what_is_left_out_is_said(user: FakeApi, dumont: Dumont):
     user.answer_once("GET", "/ledger", lines(ENTRIES, cursor="next"))
     user.answer_once("GET", "/ledger", lines(ENTRIES))

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dumont.domain.budget_watch import (
+    A_LOOK,
     EFFECT,
+    ORDERED,
     BudgetAct,
     MachineBurn,
     cheaper,
     judge,
     machine_burn,
     to_rest,
+    within_a_look,
 )
 from dumont.domain.budgets import (
     LADDER,
@@ -144,9 +147,11 @@ def test_the_narrowest_reason_is_told_and_others_spending_is_not():
     total = Budget(scope=Scope.TOTAL, usd_per_hour=1)
     refused = rent(total, spending(0.987), 0.3)
     assert isinstance(refused, Refused)
-    assert "whole deployment is $1.00/h" in refused.why
-    assert "0.987" not in refused.why
-    assert "1.287" not in refused.why
+    assert refused.why == "the budget of the whole deployment has no room for $0.300/h more"
+    blind = rent(total, spending(unknown=7), 0.3)
+    assert blind.remarks == (
+        "the budget of the whole deployment: something runs at an unknown price",
+    )
 
 
 def test_what_is_not_known_is_said_and_refuses_nothing():
@@ -314,6 +319,16 @@ def test_an_unknown_price_is_never_put_to_sleep():
     assert rests(*some, machine("c", 0.1), cap=0.5) == ["c"]
 
 
+def test_one_that_sleeps_on_its_standby_has_given_its_gpu_back():
+    """Its record still names it; and there is nothing that it could be ordered to give back."""
+    asleep = machine_burn(
+        machine_id="a", owner_id="ana", name="a", phase=MachinePhase.HIBERNATED,
+        instance={"usd_per_hour": 0.4}, standby={"usd_per_hour": 0.02},
+    )  # fmt: skip
+    assert (asleep.usd_per_hour, asleep.unknown, asleep.saved_by_rest) == (0.02, 0, 0)
+    assert rests(asleep, cap=0.01) == []
+
+
 def test_a_standby_that_stays_is_no_saving():
     keeps = machine("a", 0.5, standby_usd=0.02, keeps_standby=True)
     assert keeps.saved_by_rest == 0.5
@@ -423,6 +438,56 @@ def test_a_raised_cap_begins_anew_and_a_receipt_has_its_figures():
     assert [due.step for due in judge(low, seen, some, [act])] == [Step.CHEAPER]
     assert [due.step for due in judge(high, seen, some, [act])] == [Step.NOTIFY]
     assert told.act(some[0], done="", result="").before == "running, $0.600/h"
+
+
+def test_the_smallest_change_of_a_limit_begins_anew():
+    """A receipt of the former limit must not stand in the way: it is filed once by its key."""
+    low, high = owner(usd_per_month=1_234_567.0), owner(usd_per_month=1_234_567.5)
+    keys = set()
+    for budget in (low, high):
+        (due,) = judge(budget, spending(0.6, month_usd=2e6), [machine("a", 0.6)], ())
+        keys.add(due.act(None, done="told", result="told").key)
+    assert len(keys) == 2
+
+
+def test_what_all_may_spend_is_not_told_to_owners():
+    total = Budget(scope=Scope.TOTAL, usd_per_day=987)
+    (due,) = judge(total, spending(3.21, today_usd=986), [machine("a", 0.6)], ())
+    assert "987" in due.cause, "administrators are told"
+    for told in (due.told, due.act(None, done="told", result="told").told):
+        assert "whole deployment" in told
+        assert not any(letter.isdigit() for letter in told)
+    mine = judge(owner(usd_per_day=20), spending(1, today_usd=19), [machine("a", 0.6)], ())[0]
+    assert mine.told == mine.cause
+
+
+def test_so_many_are_ordered_at_one_look_and_the_next_look_takes_the_next():
+    many = [machine(f"m{n:04}", 1.0 + n / 1000) for n in range(ORDERED + 50)]
+    hour = owner(usd_per_hour=0.5)
+    seen = spending(sum(m.usd_per_hour for m in many))
+    acts = [
+        order("x", minutes=1, accepted=True).model_copy(update={"budget": hour, "step": step})
+        for step in LADDER[:2]
+    ]
+    (first,) = judge(hour, seen, many, acts, above_since=NOON - STAYS)
+    assert len(first.machines) == ORDERED
+    assert first.machines[0].name == many[-1].name, "the dearest first"
+    given = [first.act(m, done="ordered", result="", accepted=True) for m in first.machines]
+    (then,) = judge(hour, seen, many, [*acts, *given], above_since=NOON - STAYS)
+    assert {m.name for m in then.machines} == {m.name for m in many[:50]}
+
+
+def test_what_is_begun_at_one_look_stays_small_and_promises_come_first():
+    hour, some = owner(usd_per_hour=0.5), [machine(f"m{n}", 0.6) for n in range(100)]
+    (notice,) = judge(hour, spending(60), some, ())
+    rest = notice.model_copy(update={"step": Step.HIBERNATE})
+    begun = within_a_look([*[notice] * 20, rest])
+    assert begun[0].step is Step.HIBERNATE
+    assert 1 < len(begun) < 20
+    assert sum(len(due.machines) for due in begun) <= A_LOOK
+    huge = notice.model_copy(update={"machines": tuple(some * 10)})
+    assert within_a_look([huge]) == [huge], "one is always begun"
+    assert within_a_look([]) == []
 
 
 def test_one_machine_is_not_ordered_by_two_caps_at_once():

@@ -174,6 +174,10 @@ def test_a_price_that_is_not_known_is_not_zero():
     both = [seen(0, RUNNING, None, 0.01), seen(300, RUNNING, 0.5, 0.01)]
     [gpu] = by_item(meter(rental(ended_at=after(600)), both), Item.GPU)
     assert gpu.usd is None, "a part of it is unknown"
+    assert gpu.known_usd == pytest.approx(300 * 0.49 / 3600), "and a part is not"
+    [whole] = summarize([gpu], By.DAY)
+    assert (whole.usd, whole.metered_usd) == pytest.approx((gpu.known_usd, gpu.known_usd))
+    assert (whole.unknown_lines, whole.at_least) == (1, True)
 
 
 def test_a_rental_that_nobody_saw_has_a_line_without_a_price():
@@ -352,6 +356,23 @@ def test_bills_go_first_and_what_we_saw_goes_on_from_there():
     assert (whole.billed_usd, whole.metered_usd) == (1.7, pytest.approx(1.8))
     [disk] = by_item(found, Item.DISK)
     assert (disk.basis, disk.billed_usd) == (Basis.METERED, None)
+
+
+def test_a_price_that_is_not_known_hides_nothing_of_the_bill():
+    timeline = [seen(0, RUNNING, 3.61, 0.01), seen(2700, RUNNING, None, 0.01)]
+    record = rental(last_seen_at=after(3600))
+    [bill] = billed([charge(usd=1.7, start=0, end=1800, hours=0.5)], read_s=1800)
+    for _ in range(2):  # the second time from the line that the first one wrote
+        found = lines(record, timeline, {(Item.GPU, T0.date()): bill})
+        [bill] = by_item(found, Item.GPU)
+        assert (bill.usd, bill.billed_usd) == (None, 1.7)
+        assert bill.known_usd == pytest.approx(1.7 + 0.9)
+        [whole] = summarize([bill], By.DAY)
+        assert (whole.usd, whole.billed_usd, whole.metered_usd) == pytest.approx((2.6, 1.7, 0.9))
+        assert whole.at_least
+    later = bill.model_copy(update={"billed_at": after(2 * 86_400)})
+    [gpu] = by_item(lines(record, timeline, {(Item.GPU, T0.date()): later}), Item.GPU)
+    assert (gpu.usd, gpu.known_usd) == (1.7, None)
 
 
 def test_of_an_ended_rental_the_bill_has_all_though_we_saw_its_end_late():

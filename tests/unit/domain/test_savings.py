@@ -29,7 +29,7 @@ from dumont.domain.reference_prices import (
 )
 from dumont.domain.savings import Bound, By, Figure, SavingsReport, breakdown, savings_report
 from dumont.domain.savings_lines import Assumptions, Known, Part, recomputed
-from dumont.domain.savings_resources import rows_csv
+from dumont.domain.savings_resources import lines_csv, rows_csv
 from dumont.domain.spans import PhaseSpan
 from tests.support.receipts import receipt
 
@@ -446,6 +446,17 @@ def test_every_grouping_adds_up_and_every_line_can_be_computed_again(
         written = list(csv.DictReader(io.StringIO(rows_csv(found, by=by, names={}))))
         assert written[-1][by] == "total"
         assert sum(Decimal(row["net_usd"]) for row in written[:-1]) == found.net_usd
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet_and_a_loss_is_a_number():
+    found = report(entry(usd=9.0, gpu="=1+1"), entry(usd=9.0))
+    names = {M: "@SUM(A1)"}
+    [row, _] = csv.DictReader(io.StringIO(rows_csv(found, by="machine", names=names)))
+    assert row["name"] == "'@SUM(A1)"
+    assert Decimal(row["net_usd"]) < 0
+    lines = list(csv.DictReader(io.StringIO(lines_csv(found, names=names))))
+    assert {line["machine"] for line in lines} == {"'@SUM(A1)"}
+    assert "'=1+1" in {line["gpu"] for line in lines}
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,30 @@ async def test_one_that_breaks_leaves_what_was_read_and_is_not_asked_at_every_tu
     catalogue.now += RETRY_S
     await small(found)
     assert len(catalogue.asked) == 3
+
+
+async def test_a_slow_one_is_not_waited_for():
+    catalogue = Catalogue(all_skus(), page=100)
+
+    async def drip(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.04)  # each page comes in time, and all of them do not
+        return catalogue.answer(request)
+
+    found = PriceList(
+        url="http://prices.test",
+        transport=httpx.MockTransport(drip),
+        monotonic=lambda: catalogue.now,
+        read_s=0.1,
+    )
+    async with asyncio.timeout(5):
+        told = await small(found)
+        assert AS_OF.isoformat() in told.source
+        asked = len(catalogue.asked)
+        assert 0 < asked < len(all_skus()) / 100
+        await small(found)
+    assert len(catalogue.asked) == asked, "it is asked again later"
+    catalogue.now, catalogue.page = RETRY_S, 5000
+    assert "Catalog" in (await small(found)).source
 
 
 async def test_a_broken_one_at_the_beginning_is_no_price_of_zero():

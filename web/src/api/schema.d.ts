@@ -216,7 +216,7 @@ export interface paths {
         /**
          * List Budget Acts
          * @description The receipts of what was done to keep budgets, newest first: why, by which figures, and with what
-         *     result. Administrators see everybody's.
+         *     result. Administrators see everybody's, and they alone what the whole deployment may spend.
          */
         get: operations["list_budget_acts"];
         put?: never;
@@ -1364,6 +1364,11 @@ export interface components {
         Barrier: {
             /** Bytes */
             bytes: number;
+            /**
+             * Changing
+             * @default []
+             */
+            changing?: string[];
             /** Epoch */
             epoch: number;
             /** Files */
@@ -1415,79 +1420,64 @@ export interface components {
          */
         Bound: "exact" | "at_least" | "at_most" | "either";
         /**
-         * Budget
-         * @description What may be spent on one machine, by one owner, or in the whole deployment.
+         * BudgetActList
+         * @description GET /budgets/acts, newest first.
          */
-        Budget: {
-            /**
-             * Actions
-             * @default [
-             *       "notify",
-             *       "cheaper",
-             *       "hibernate"
-             *     ]
-             */
-            actions?: components["schemas"]["Step"][];
-            scope: components["schemas"]["Scope"];
-            /**
-             * Scope Id
-             * @default
-             */
-            scope_id?: string;
-            /** Usd Per Day */
-            usd_per_day?: number | null;
-            /** Usd Per Hour */
-            usd_per_hour?: number | null;
-            /** Usd Per Month */
-            usd_per_month?: number | null;
-            /**
-             * Warn At
-             * @default 0.8
-             */
-            warn_at?: number;
+        BudgetActList: {
+            /** Items */
+            items: components["schemas"]["BudgetActView"][];
         };
         /**
-         * BudgetAct
-         * @description The receipt of one thing that was done for a budget. Filed once, never changed.
+         * BudgetActView
+         * @description The receipt of one thing that was done for a budget.
          */
-        BudgetAct: {
-            /** Accepted */
-            accepted?: boolean | null;
+        BudgetActView: {
+            /**
+             * Accepted
+             * @description Whether the machine took the order; null where none was given.
+             */
+            accepted: boolean | null;
             /**
              * After
-             * @default
+             * @description What that leads to, at the prices known: an estimate.
              */
-            after?: string;
+            after: string;
             /**
              * At
              * Format: date-time
              */
             at: string;
-            /**
-             * Attempt
-             * @default 1
-             */
-            attempt?: number;
+            /** Attempt */
+            attempt: number;
             /**
              * Before
-             * @default
+             * @description The machine when it was decided.
              */
-            before?: string;
-            budget: components["schemas"]["Budget"];
+            before: string;
+            budget: components["schemas"]["BudgetAsItWas"];
             cap: components["schemas"]["Cap"];
-            /** Cause */
+            /**
+             * Cause
+             * @description Why, in one sentence.
+             */
             cause: string;
             /** Done */
             done: string;
-            /** Figures */
+            /**
+             * Figures
+             * @description What it was decided by; of the whole deployment for administrators only.
+             */
             figures: components["schemas"]["Figure"][];
             /** Key */
             key: string;
             /** Machine Id */
             machine_id: string | null;
             /** Machine Name */
-            machine_name?: string | null;
-            /** Owner Id */
+            machine_name: string | null;
+            /**
+             * Owner Id
+             * @description Null: of the whole deployment, not of one owner.
+             */
             owner_id: string | null;
             /** Period */
             period: string;
@@ -1496,12 +1486,29 @@ export interface components {
             step: components["schemas"]["Step"];
         };
         /**
-         * BudgetActList
-         * @description GET /budgets/acts, newest first.
+         * BudgetAsItWas
+         * @description The budget that something was done for.
          */
-        BudgetActList: {
-            /** Items */
-            items: components["schemas"]["BudgetAct"][];
+        BudgetAsItWas: {
+            /** Actions */
+            actions: components["schemas"]["Step"][];
+            scope: components["schemas"]["Scope"];
+            /** Scope Id */
+            scope_id: string;
+            /** Usd Per Day */
+            usd_per_day: number | null;
+            /**
+             * Usd Per Hour
+             * @description No cap; or one of the whole deployment, which is for administrators.
+             */
+            usd_per_hour: number | null;
+            /** Usd Per Month */
+            usd_per_month: number | null;
+            /**
+             * Warn At
+             * @description Null: not for you to see.
+             */
+            warn_at: number | null;
         };
         /**
          * BudgetList
@@ -2480,6 +2487,11 @@ export interface components {
             /** Gpu Count */
             gpu_count: number | null;
             item: components["schemas"]["Item"];
+            /**
+             * Known Usd
+             * @description What is known of it where `usd` is null because a part is not: it was more.
+             */
+            known_usd: number | null;
             /** Label */
             label: string;
             /**
@@ -2594,7 +2606,7 @@ export interface components {
             metered_usd: number;
             /**
              * Unknown Lines
-             * @description Lines whose price is unknown; they are in no sum.
+             * @description Lines whose price is unknown, at least of a part; sums have what is known of them.
              */
             unknown_lines: number;
             /** Unknown Seconds */
@@ -4683,9 +4695,9 @@ export type Barrier = components['schemas']['Barrier'];
 export type Basis = components['schemas']['Basis'];
 export type Body = components['schemas']['Body'];
 export type Bound = components['schemas']['Bound'];
-export type Budget = components['schemas']['Budget'];
-export type BudgetAct = components['schemas']['BudgetAct'];
 export type BudgetActList = components['schemas']['BudgetActList'];
+export type BudgetActView = components['schemas']['BudgetActView'];
+export type BudgetAsItWas = components['schemas']['BudgetAsItWas'];
 export type BudgetList = components['schemas']['BudgetList'];
 export type BudgetOrder = components['schemas']['BudgetOrder'];
 export type BudgetStanding = components['schemas']['BudgetStanding'];

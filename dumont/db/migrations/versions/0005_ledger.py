@@ -65,6 +65,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("ended_at IS NULL"),
     )
+    op.create_index(
+        "ix_rentals_unmetered",
+        "rentals",
+        ["metered_at"],
+        unique=False,
+        postgresql_where=sa.text("metered_at IS NULL OR metered_at < changed_at"),
+    )
     op.create_table(
         "price_changes",
         sa.Column("provider", sa.Text(), nullable=False),
@@ -93,6 +100,9 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("quantity", sa.Double(), nullable=True),
         sa.Column("usd", sa.Double(), nullable=True, comment="null: unknown, never zero"),
+        sa.Column(
+            "known_usd", sa.Double(), nullable=True, comment="what is known of an unknown usd"
+        ),
         sa.Column("gpu", sa.Text(), nullable=True),
         sa.Column("gpu_count", sa.Integer(), nullable=True),
         sa.Column("region", sa.Text(), nullable=True),

@@ -59,3 +59,4 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_budget_reservations_owner_id"), "budget_reservations", ["owner_id"], unique=False
     )
+    op.create_index("ix_ledger_day", "ledger", ["day"], unique=False)
