@@ -191,7 +191,7 @@ async def test_a_standby_lost_after_the_wake_does_not_put_it_to_sleep_again(stag
     asleep = await rest(stage, handle, standby=Asleep.KEEP)
     stage.cloud.offers = []
     await handle.execute_update(Machine.wake, WakeRequest(actor="ana"))
-    await when(stage, handle, lambda s: s.phase is MachinePhase.REPLACING, "looking for a GPU")
+    await when(stage, handle, lambda s: "next try in" in s.reason, "waiting for a GPU")
     await lose_standby(stage, handle, asleep)
     await when(stage, handle, lambda _: is_told_gone(stage), "without its standby")
     stage.cloud.offers = [offer(3)]
