@@ -11,7 +11,6 @@ from dumont.domain.fleet import InstanceReport, Presence
 from dumont.domain.machine import MachinePhase, MachineState
 from dumont.domain.protection import AgentNews, AgentRole, Asleep, Failback, GuardReport
 from dumont.domain.snapshots import SnapshotRecord
-from tests.support.fakes import offer
 from tests.workflows.conftest import Stage
 from tests.workflows.test_failover import Handle, mirrored, start, when
 from tests.workflows.test_rest import told
@@ -184,26 +183,6 @@ async def lose_standby(stage: Stage, handle: Handle, state: MachineState) -> Non
         at=datetime.now(UTC),
     )
     await keeper.signal("instance_changed", gone)
-
-
-async def test_a_standby_lost_after_the_wake_does_not_put_it_to_sleep_again(stage: Stage) -> None:
-    handle, _ = await start(stage)
-    asleep = await rest(stage, handle, standby=Asleep.KEEP)
-    stage.cloud.offers = []
-    await handle.execute_update(Machine.wake, WakeRequest(actor="ana"))
-    await when(stage, handle, lambda s: "next try in" in s.reason, "waiting for a GPU")
-    await lose_standby(stage, handle, asleep)
-    await when(stage, handle, lambda _: is_told_gone(stage), "without its standby")
-    stage.cloud.offers = [offer(3)]
-    awake = await stage.until(handle, MachinePhase.RUNNING)
-    assert awake.instance is not None
-    assert awake.instance.ssh.host in stage.engine.of("restore")
-    await when(stage, handle, lambda _: len(stage.cloud.alive()) == 1, "on one GPU")
-    await stage.destroy(handle)
-
-
-def is_told_gone(stage: Stage) -> bool:
-    return any("its standby is gone" in words for words in told(stage, EventKind.ALERT))
 
 
 async def test_a_standby_lost_on_the_way_keeps_it_up(stage: Stage) -> None:
