@@ -33,7 +33,7 @@ from activities.accounts import AccountStatus
 from activities.market import Browse, Browsed
 from activities.mirroring import FlushAsk
 from dumont.config import Settings
-from dumont.domain.errors import Conflict, DependencyUnavailable, DumontError, NotFound
+from dumont.domain.errors import DependencyUnavailable, DumontError, NotFound
 from dumont.domain.machine import MachineSpec, MachineState
 from dumont.domain.protection import AgentNews, Barrier
 from dumont.temporal.client import connect
@@ -41,6 +41,7 @@ from dumont.temporal.codec import CodecKey
 from dumont.temporal.failures import error_of
 from dumont.temporal.ids import fleet_watch_id, machine_workflow_id
 from dumont.temporal.queues import CONTROL
+from dumont.temporal.refusals import no_worker, refusals
 from workflows.failover_messages import DrillRequest, FailBackRequest
 from workflows.fleet_watch import FleetWatch
 from workflows.lookups import BrowseOffers, FetchLogs, Flush, ProviderAccounts
@@ -48,7 +49,6 @@ from workflows.machine import DestroyRequest, Machine, MachineInput
 from workflows.rest import HibernateRequest, WakeRequest
 
 DEPENDENCY: Final = "temporal"
-WORKER: Final = "worker"
 
 _CONNECT_S: Final = 5.0
 _CALL: Final = timedelta(seconds=5)
@@ -117,7 +117,7 @@ class Commands:
             except WorkflowUpdateFailedError:
                 return  # its validator says that it is destroyed already
             except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-                raise _no_worker() from error
+                raise no_worker() from error
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     raise NotFound(f"no workflow of machine {machine_id} runs") from error
@@ -260,17 +260,8 @@ class Commands:
         Its handlers only note the wish: their result is awaited, for a refusal is one.
         """
         async with self.answering() as client:
-            try:
+            with refusals(machine_id):
                 yield client.get_workflow_handle(machine_workflow_id(machine_id))
-            except WorkflowUpdateFailedError as failure:
-                refused = error_of(failure.cause)
-                raise Conflict(refused.message, hint=refused.hint) from failure
-            except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-                raise _no_worker() from error
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message:
-                    raise NotFound(f"no workflow of machine {machine_id} runs") from error
-                raise
 
     @asynccontextmanager
     async def looking_up(self, *, within_s: float = _LOOKUP_WAIT_S) -> AsyncIterator[Client]:
@@ -282,7 +273,7 @@ class Commands:
                 except WorkflowFailureError as failure:
                     raise _failed_look_up(failure) from failure
         except TimeoutError as error:
-            raise _no_worker() from error
+            raise no_worker() from error
 
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[Client]:
@@ -329,16 +320,10 @@ class Commands:
         )
 
 
-def _no_worker() -> DependencyUnavailable:
-    return DependencyUnavailable(
-        "no worker answered in time", dependency=WORKER, hint="is one running? python -m worker"
-    )
-
-
 def _failed_look_up(failure: WorkflowFailureError) -> DumontError:
     cause: BaseException | None = failure.cause
     while isinstance(cause, FailureError):
         if isinstance(cause, TemporalTimeout):
-            return _no_worker()
+            return no_worker()
         cause = cause.cause
     return error_of(failure.cause)

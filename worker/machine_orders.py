@@ -8,16 +8,14 @@ from typing import Final
 from temporalio.client import (
     Client,
     WorkflowHandle,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from activities.orders import Order, Verb
-from dumont.domain.errors import Conflict, DependencyUnavailable, NotFound
+from dumont.domain.errors import DependencyUnavailable
 from dumont.domain.machine import MachineState
-from dumont.temporal.failures import error_of
 from dumont.temporal.ids import machine_workflow_id
+from dumont.temporal.refusals import refusals
 from workflows.machine import Machine
 from workflows.rest import HibernateRequest, WakeRequest
 
@@ -47,28 +45,22 @@ class MachineOrders:
             machine_workflow_id(order.machine_id)
         )
         try:
-            if order.verb is Verb.HIBERNATE:
-                await machine.execute_update(
-                    Machine.hibernate,
-                    HibernateRequest(actor=order.actor, reason=order.reason),
-                    id=order.order_id,
-                    rpc_timeout=_UPDATE,
-                )
-            else:
-                await machine.execute_update(
-                    Machine.wake,
-                    WakeRequest(actor=order.actor),
-                    id=order.order_id,
-                    rpc_timeout=_UPDATE,
-                )
-        except WorkflowUpdateFailedError as failure:
-            refused = error_of(failure.cause)
-            raise Conflict(refused.message, hint=refused.hint) from failure
-        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            raise _nobody(order) from error
+            with refusals(order.machine_id):
+                if order.verb is Verb.HIBERNATE:
+                    await machine.execute_update(
+                        Machine.hibernate,
+                        HibernateRequest(actor=order.actor, reason=order.reason),
+                        id=order.order_id,
+                        rpc_timeout=_UPDATE,
+                    )
+                else:
+                    await machine.execute_update(
+                        Machine.wake,
+                        WakeRequest(actor=order.actor),
+                        id=order.order_id,
+                        rpc_timeout=_UPDATE,
+                    )
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise NotFound(f"no workflow of machine {order.machine_id} runs") from error
             raise _nobody(order) from error
 
 

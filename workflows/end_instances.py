@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -98,6 +100,36 @@ class EndInstances:
                 CloseIntent(label=input.target.label, outcome=f"ended: {input.why}"),
                 **RECORD,
             )
+
+
+async def end_ownerless(
+    label: str, instance_id: str, *, machine_id: str, why: str, confirm_s: float, queue: str
+) -> None:
+    """Have an instance that nobody owns ended by a workflow of its own.
+
+    Its id is the instance's: of several sweeps that find the same one, one ends it.
+
+    Args:
+        label: What it carries.
+        instance_id: Which of those that carry it.
+        machine_id: Whose it was.
+        why: For people.
+        confirm_s: As in `EndInput`.
+        queue: The provider's task queue.
+    """
+    with suppress(WorkflowAlreadyStartedError):
+        await workflow.start_child_workflow(
+            EndInstances.run,
+            EndInput(
+                machine_id=machine_id,
+                target=EndTarget(label=label, instance_id=instance_id, known_ids=(instance_id,)),
+                why=why,
+                confirm_s=confirm_s,
+                queue=queue,
+            ),
+            id=end_workflow_id(f"{label}/{instance_id}"),
+            parent_close_policy=ParentClosePolicy.ABANDON,
+        )
 
 
 async def end_everything(

@@ -260,7 +260,10 @@ class Failover:
         if self._ending is not None:
             # Verified gone: before that it may cost something. Cancelling us must not cancel that.
             await asyncio.shield(self._ending)
-        await self._tell(RESTING, "no GPU is rented; the address leads to the standby")
+        await self._until_woken("no GPU is rented; the address leads to the standby")
+
+    async def _until_woken(self, summary: str) -> None:
+        await self._tell(RESTING, summary)
         await workflow.wait_condition(lambda: self._awake)
 
     async def _back_on_a_gpu(self, decision: Decision) -> ActiveInstance:
@@ -341,9 +344,8 @@ class Failover:
                 error = error_of(failure)
                 if self._input.drill is not None and error.code == "budget_exceeded":
                     # A GPU that is rented the moment a month begins is rented for nobody.
-                    await self._tell(RESTING, f"not woken: {error.message}")
                     self._awake = False
-                    await workflow.wait_condition(lambda: self._awake)
+                    await self._until_woken(f"not woken: {error.message}")
                     continue
                 tries += 1
                 wait = ladder[min(tries, len(ladder)) - 1]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.endings import EndTarget
     from activities.leftovers import EndAnswer, EndAsk, LeftoverActivities, LeftoverSurvey
     from activities.records import RecordActivities
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import Message
     from dumont.domain.leftovers import Found, Leftover, LeftoverKind, LeftoverPlan
-    from dumont.temporal.ids import end_workflow_id
     from dumont.temporal.queues import CONTROL
-    from workflows.end_instances import EndInput, EndInstances
+    from workflows.end_instances import end_ownerless
     from workflows.options import READ, RECORD, SWEPT
 
 
@@ -53,7 +48,15 @@ class Leftovers:
 
     async def _end(self, found: Found, input: LeftoversInput) -> EndAnswer:
         if found.leftover.kind is LeftoverKind.STOPPED_INSTANCE:
-            await self._end_instance(found, input)
+            left = found.leftover
+            await end_ownerless(
+                left.label,
+                left.resource_id,
+                machine_id=left.machine_id,
+                why=f"left behind: {found.why}",
+                confirm_s=input.confirm_s,
+                queue=input.queue,
+            )
             return EndAnswer(ended=True)
         try:
             return await workflow.execute_activity_method(
@@ -66,27 +69,6 @@ class Leftovers:
         except ActivityError as error:
             # The next sweep finds it again; the others must not wait for it.
             return EndAnswer(ended=False, said=str(error.cause or error))
-
-    async def _end_instance(self, found: Found, input: LeftoversInput) -> None:
-        left = found.leftover
-        # The id that the sweep over instances takes too: one of both ends it.
-        with suppress(WorkflowAlreadyStartedError):
-            await workflow.start_child_workflow(
-                EndInstances.run,
-                EndInput(
-                    machine_id=left.machine_id,
-                    target=EndTarget(
-                        label=left.label,
-                        instance_id=left.resource_id,
-                        known_ids=(left.resource_id,),
-                    ),
-                    why=f"left behind: {found.why}",
-                    confirm_s=input.confirm_s,
-                    queue=input.queue,
-                ),
-                id=end_workflow_id(f"{left.label}/{left.resource_id}"),
-                parent_close_policy=ParentClosePolicy.ABANDON,
-            )
 
     async def _record(self, events: list[MachineEvent]) -> None:
         await workflow.execute_activity_method(RecordActivities.record_events, events, **RECORD)

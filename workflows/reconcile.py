@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from temporalio import workflow
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.endings import EndTarget
     from activities.records import RecordActivities
     from activities.sweep import Revive, Survey, SweepActivities
     from dumont.domain import labels
     from dumont.domain.events import EventKind, MachineEvent
     from dumont.domain.instances import Message
     from dumont.domain.reconcile import Orphan, Plan
-    from dumont.temporal.ids import end_workflow_id
     from dumont.temporal.queues import PROVIDER_VAST
-    from workflows.end_instances import EndInput, EndInstances
+    from workflows.end_instances import end_ownerless
     from workflows.options import READ, RECORD
 
 
@@ -78,21 +72,12 @@ class Reconcile:
             summary=f"orphan instance {orphan.instance_id} is being ended: {orphan.why.value}",
             data={"instance_id": orphan.instance_id, "usd_per_hour": orphan.usd_per_hour},
         )
-        with suppress(WorkflowAlreadyStartedError):
-            await workflow.start_child_workflow(
-                EndInstances.run,
-                EndInput(
-                    machine_id=label.machine_id,
-                    target=EndTarget(
-                        label=orphan.label,
-                        instance_id=orphan.instance_id,
-                        known_ids=(orphan.instance_id,),
-                    ),
-                    why=f"orphan: {orphan.why.value}",
-                    confirm_s=input.confirm_s,
-                    queue=input.queue,
-                ),
-                id=end_workflow_id(f"{orphan.label}/{orphan.instance_id}"),
-                parent_close_policy=ParentClosePolicy.ABANDON,
-            )
+        await end_ownerless(
+            orphan.label,
+            orphan.instance_id,
+            machine_id=label.machine_id,
+            why=f"orphan: {orphan.why.value}",
+            confirm_s=input.confirm_s,
+            queue=input.queue,
+        )
         await workflow.execute_activity_method(RecordActivities.record_events, [event], **RECORD)

@@ -188,17 +188,29 @@ class Rest:
         """Everything is kept and pinned: give back what is rented, and sleep."""
         await self._give_back()
         standby = self._life.state.standby
-        self._life.move(
-            MachinePhase.HIBERNATED,
+        self._sleep(
             f"nothing is rented; {what} in snapshot {snapshot_id}",
             kind=EventKind.HIBERNATED,
+            restoring=snapshot_id,
+            standbys_used=standby.number if standby else self._life.state.standbys_used,
+        )
+
+    def _sleep(
+        self, summary: str, *, kind: EventKind, restoring: str | None, standbys_used: int
+    ) -> None:
+        """It has no body any more."""
+        self._life.move(
+            MachinePhase.HIBERNATED,
+            summary,
+            kind=kind,
             instance=None,
             standby=None,
             mirrored=False,
             kept_standby=None,
             protection=ProtectionStatus.UNPROTECTED,
             protection_reason="hibernated",
-            standbys_used=standby.number if standby else self._life.state.standbys_used,
+            restoring=restoring,
+            standbys_used=standbys_used,
         )
 
     async def interrupted(self) -> None:
@@ -241,18 +253,11 @@ class Rest:
         # Another standby may have been rented meanwhile, and the GPU need not be ended yet.
         home = state.instance.instance_id if state.instance is not None else None
         await asyncio.gather(self._end(home, PROVIDER_VAST), self._end(None, PROVIDER_GCP))
-        self._life.move(
-            MachinePhase.HIBERNATED,
+        self._sleep(
             f"its standby is gone; its files are in snapshot {kept}",
             kind=EventKind.ALERT,
-            instance=None,
-            standby=None,
-            mirrored=False,
-            kept_standby=None,
             standbys_used=state.standbys_used + 1,  # the one that may have been rented meanwhile
             restoring=kept,
-            protection=ProtectionStatus.UNPROTECTED,
-            protection_reason="hibernated",
         )
 
     async def _rather(self, newer: str, *, instead_of: str | None) -> str | None:

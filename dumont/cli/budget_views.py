@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from dumont.cli.tables import plain_table
 from dumont.cli.text import UNKNOWN, clock, money, usd
 from dumont.domain.budget_resources import (
     BudgetActView,
@@ -59,7 +59,7 @@ def caps(budget: BudgetView) -> str:
 
 def standing_table(budgets: Sequence[BudgetStanding]) -> Table:
     """`dumont budget`: each cap, how much of it is used, and what it comes to."""
-    table = _table("BUDGET OF", ">CAP", ">USED", ">SHARE", ">BY ITS END", "DOES")
+    table = plain_table("BUDGET OF", ">CAP", ">USED", ">SHARE", ">BY ITS END", "DOES")
     for each in budgets:
         for cap in each.caps:
             table.add_row(
@@ -82,7 +82,7 @@ def _end(cap: CapView) -> Text:
 
 def acts_table(acts: Sequence[BudgetActView]) -> Table:
     """`dumont budget acts`."""
-    table = _table("WHEN", "STEP", "MACHINE", "WHY", "RESULT")
+    table = plain_table("WHEN", "STEP", "MACHINE", "WHY", "RESULT")
     for act in acts:
         table.add_row(
             clock(act.at),
@@ -90,15 +90,5 @@ def acts_table(acts: Sequence[BudgetActView]) -> Table:
             Text(act.machine_name or UNKNOWN),
             Text(act.cause),
             Text(act.result, style="" if act.accepted is not False else "yellow"),
-        )
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(
-            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
         )
     return table

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dumont.cli.tables import plain_table
 from dumont.cli.text import UNKNOWN, clock, number, span
 from dumont.domain.idle import IdlePolicy, Signal, Stretch
 from dumont.domain.idle_resources import IdleView, LastWeek, Replayed
@@ -76,7 +76,7 @@ def _verdict(view: IdleView) -> Table:
 
 
 def _signals(signals: Iterable[Signal]) -> Table:
-    table = _table("SIGNAL", "SAYS", "VALUE", "IDLE IS", "WHY")
+    table = plain_table("SIGNAL", "SAYS", "VALUE", "IDLE IS", "WHY")
     for signal in signals:
         table.add_row(
             signal.name,
@@ -89,7 +89,7 @@ def _signals(signals: Iterable[Signal]) -> Table:
 
 
 def _week(week: LastWeek) -> Table:
-    table = _table("LAST WEEK", ">WOULD WARN", ">WOULD HIBERNATE", ">GPU HOURS NOT PAID FOR")
+    table = plain_table("LAST WEEK", ">WOULD WARN", ">WOULD HIBERNATE", ">GPU HOURS NOT PAID FOR")
     rules: tuple[tuple[str, Replayed, str | None], ...] = (
         ("this rule", week.rule, None),
         ("GPU under 5 % for 3 min, nothing else", week.bare_rule, UNKNOWN),
@@ -108,7 +108,7 @@ def _week(week: LastWeek) -> Table:
 
 
 def _stretches(stretches: Iterable[Stretch]) -> Table:
-    table = _table("QUIET SINCE", "WARNED", "HIBERNATED", "UNTIL", "ENDED BY")
+    table = plain_table("QUIET SINCE", "WARNED", "HIBERNATED", "UNTIL", "ENDED BY")
     for stretch in stretches:
         table.add_row(
             clock(stretch.idle_since),
@@ -131,13 +131,3 @@ def _card(rows: Iterable[tuple[str, str | Text]]) -> Table:
     for name, value in rows:
         card.add_row(name, value if isinstance(value, Text) else Text(value))
     return card
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(
-            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
-        )
-    return table

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from dumont.cli.tables import plain_table
 from dumont.cli.text import UNKNOWN, number
 from dumont.domain.savings import Bound
 from dumont.domain.savings_lines import Known, Part
@@ -53,7 +53,7 @@ def bounded(usd: float, bound: Bound) -> str:
 
 def figures_table(report: SavingsView) -> Table:
     """What was saved and what it cost, part by part."""
-    table = _table("", ">USD", "KNOWN AS", "NOTE")
+    table = plain_table("", ">USD", "KNOWN AS", "NOTE")
     for figure in report.figures:
         if figure.lines:
             table.add_row(
@@ -81,7 +81,9 @@ def _note(figure: FigureView) -> str:
 
 def rows_table(report: SavingsView) -> Table:
     """The report by machine, day or GPU."""
-    table = _table(report.by.upper(), ">SPOT", ">ASLEEP", ">DOWNTIME", ">COST", ">NET", ">UNKNOWN")
+    table = plain_table(
+        report.by.upper(), ">SPOT", ">ASLEEP", ">DOWNTIME", ">COST", ">NET", ">UNKNOWN"
+    )
     costs = [part for part in Part if part.is_cost]
     for row in report.rows:
         cost = [row.parts[part] for part in costs if part in row.parts]
@@ -120,7 +122,7 @@ def has_estimates(report: SavingsView) -> bool:
 
 def references_table(prices: ReferencePriceList) -> Table:
     """Dated on-demand prices of one GPU."""
-    table = _table("GPU", ">$/GPU-H", "SOLD BY", "AS OF", "SOURCE", "NOTE")
+    table = plain_table("GPU", ">$/GPU-H", "SOLD BY", "AS OF", "SOURCE", "NOTE")
     for price in prices.items:
         note = price.note
         if price.sold_gpus > 1:
@@ -139,7 +141,7 @@ def references_table(prices: ReferencePriceList) -> Table:
 
 def scenario_table(found: Scenario) -> Table:
     """The products of a scenario."""
-    table = _table("A MONTH", ">USD", "FROM")
+    table = plain_table("A MONTH", ">USD", "FROM")
     for line in found.lines:
         table.add_row(line.name, dollars(line.usd_per_month), Text(line.formula))
     return table
@@ -157,13 +159,3 @@ def scenario_lines(found: Scenario) -> list[str]:
         "What it leaves out:",
         *(f"  - {each}" for each in found.leaves_out),
     ]
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(
-            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
-        )
-    return table

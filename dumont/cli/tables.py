@@ -71,7 +71,7 @@ def protection(machine: MachineView) -> Text:
 
 def machine_table(*, machines: Sequence[MachineView]) -> Table:
     """`dumont ls`."""
-    table = _table("NAME", "STATE", "PROTECTION", "GPU", ">$/H", ">AGE", "SSH", "NOTE")
+    table = plain_table("NAME", "STATE", "PROTECTION", "GPU", ">$/H", ">AGE", "SSH", "NOTE")
     for machine in machines:
         live = machine.instance
         table.add_row(
@@ -224,7 +224,7 @@ WIDE = 140
 def offer_table(*, offers: Iterable[OfferView], width: int) -> Table:
     """`dumont offers`, with as much about each as fits into `width` columns."""
     columns = [column for column in _OFFER_COLUMNS if width >= WIDE or not column.wide]
-    table = _table(*(column.head for column in columns))
+    table = plain_table(*(column.head for column in columns))
     for offer in offers:
         table.add_row(*(Text(column.cell(offer)) for column in columns))
     return table
@@ -244,7 +244,7 @@ def event_line(*, event: EventView) -> Text:
 
 def ssh_key_table(*, keys: Iterable[SshKeyView]) -> Table:
     """`dumont keys ssh ls`."""
-    table = _table("ID", "NAME", "FINGERPRINT", "ADDED")
+    table = plain_table("ID", "NAME", "FINGERPRINT", "ADDED")
     for key in keys:
         table.add_row(key.key_id, Text(key.name), key.fingerprint, clock(key.created_at))
     return table
@@ -252,7 +252,7 @@ def ssh_key_table(*, keys: Iterable[SshKeyView]) -> Table:
 
 def api_key_table(*, keys: Iterable[ApiKeyView]) -> Table:
     """`dumont keys api ls`."""
-    table = _table("ID", "NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES")
+    table = plain_table("ID", "NAME", "SCOPES", "CREATED", "LAST USED", "EXPIRES")
     for key in keys:
         table.add_row(
             key.key_id,
@@ -267,7 +267,7 @@ def api_key_table(*, keys: Iterable[ApiKeyView]) -> Table:
 
 def server_table(*, credentials: Credentials) -> Table:
     """`dumont servers`."""
-    table = _table("", "SERVER", "LOGGED IN AS", "BY")
+    table = plain_table("", "SERVER", "LOGGED IN AS", "BY")
     for url, server in credentials.servers.items():
         table.add_row(
             "*" if url == credentials.default else "", url, server.email or UNKNOWN, how(server)
@@ -289,7 +289,12 @@ def _host(host_id: str | None) -> str | None:
     return f"host {host_id}" if host_id else None
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """A table without lines between its rows.
+
+    Args:
+        columns: Titles; one that begins with `>` stands over figures, to the right.
+    """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.startswith(">")
